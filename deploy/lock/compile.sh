@@ -1,0 +1,8 @@
+#!/bin/sh
+# Compile the locks from pyproject.toml: run.txt (the product and its local stack) and dev.txt (the same and the tools).
+# Needs uv on PATH. The result installs with plain pip: see deploy/setup.py.
+set -eu
+cd "$(dirname "$0")/../.."
+compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@" pyproject.toml; }
+compile --extra local --group build -o deploy/lock/run.txt
+compile --extra local --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt

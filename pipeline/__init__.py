@@ -1,0 +1,1 @@
+"""creditstream: validate → rate → ledger → emit → sink → query. See pipeline/README.md."""

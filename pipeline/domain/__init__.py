@@ -1,0 +1,1 @@
+"""The rules. Standard library only: no wire schema, no vendor, no clock, no environment."""

@@ -1,0 +1,139 @@
+"""The one reader of the environment: `Settings`, frozen, every field with its unit.
+
+Later wins: the defaults here, `settings.json` in the state directory (written by the local stack, mode 0600),
+then the environment: `CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS`, `CREDITSTREAM_WORKER__BATCH_ROWS_MAX`, …
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+STATE_FILE = "settings.json"
+"""In the state directory: where the local stack says which ports and secrets it chose."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Group):
+    bootstrap_servers: str = "127.0.0.1:9092"
+    topic_prefix: str = Field(default="", pattern=r"^[a-z0-9.-]*$")
+    """Put before every topic name, transactional id and group id: two deployments on one cluster."""
+    partitions: int = Field(default=4, ge=1, le=1024)
+    replication_factor: int = Field(default=1, ge=1, le=9)
+    client_options: dict[str, str] = Field(default_factory=dict[str, str])
+    """librdkafka options for every client: TLS, SASL. Secrets belong in the environment."""
+
+
+class ClickHouseSettings(_Group):
+    url: str = "http://127.0.0.1:8123"
+    native_port: int = Field(default=9000, ge=1, le=65535)
+    database: str = Field(default="metering", pattern=r"^[a-z_][a-z0-9_]*$")
+    user: str = "creditstream"
+    password: SecretStr = SecretStr("")
+    analyst_user: str = "analyst"
+    analyst_password: SecretStr = SecretStr("")
+    insert_timeout_seconds: int = Field(default=60, ge=1, le=3600)
+
+
+class RuleSettings(_Group):
+    hot_window_hours: int = Field(default=72, ge=1, le=840)
+    """An event's `time` may lie this far behind its acceptance; identities are kept as long."""
+    ahead_seconds_max: int = Field(default=300, ge=0, le=3600)
+    event_bytes_max: int = Field(default=262_144, ge=1024, le=1_000_000)
+    boundary_accounts_max: int = Field(default=2000, ge=1)
+    """Accounts that one tick advances at most, so that a storm of expiries never holds up usage."""
+
+
+class WorkerSettings(_Group):
+    app_id: str = Field(default="creditstream", pattern=r"^[a-z0-9.-]+$")
+    batch_rows_max: int = Field(default=5000, ge=1, le=100_000)
+    batch_core_ms_max: int = Field(default=50, ge=1)
+    """A batch ends after this much time in the core, so that a hold never queues behind thousands of events."""
+    session_timeout_ms: int = Field(default=6000, ge=1000)
+    heartbeat_interval_ms: int = Field(default=1000, ge=100)
+    fence_timeout_seconds: int = Field(default=30, ge=1)
+    load_timeout_seconds: int = Field(default=300, ge=1)
+    commit_timeout_seconds: int = Field(default=30, ge=1)
+    transaction_timeout_ms: int = Field(default=60_000, ge=1000)
+    """The broker aborts a dead worker's transaction after this; until then read-committed readers wait."""
+    stall_seconds_max: int = Field(default=60, ge=5)
+    """Lag without progress for this long ends the process: alive is not enough."""
+    dead_letter_share_max: float = Field(default=0.5, gt=0, le=1)
+    """Of the last `dead_letter_window_records`; above it the worker stops, because the fault is then ours."""
+    dead_letter_window_records: int = Field(default=10_000, ge=100)
+    identity_bytes_max: int = Field(default=4_000_000_000, ge=1_000_000)
+    """Memory for identities; at the limit the worker stops with the remedy, it never forgets early."""
+
+
+class SinkSettings(_Group):
+    batch_rows_max: int = Field(default=50_000, ge=1, le=1_000_000)
+    batch_bytes_max: int = Field(default=64_000_000, ge=1_000_000)
+    batch_age_ms_max: int = Field(default=250, ge=1)
+    session_timeout_ms: int = Field(default=6000, ge=1000)
+    insert_attempts_max: int = Field(default=10, ge=1)
+    """Tries of one insert, with back-off, under the same token; then the process ends and is started again."""
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment decides. Validated together; secrets are masked when shown."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="CREDITSTREAM_", env_nested_delimiter="__"
+    )
+
+    home: Path = Path(".creditstream")
+    """The state directory: data of the local stack, logs, `settings.json`. Nothing is written elsewhere."""
+    kafka: KafkaSettings = KafkaSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    rules: RuleSettings = RuleSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sink: SinkSettings = SinkSettings()
+    command_key_id: str = Field(default="", max_length=64)
+    command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    """Key id → secret (hex, 32 bytes or more). Held by gateway, CLI and workers; never by producers."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _StateFile(settings_cls, init_settings, env_settings)
+
+
+class _StateFile(PydanticBaseSettingsSource):
+    """`settings.json` of the state directory that the other sources (or the default) name."""
+
+    def __init__(self, settings_cls: type[BaseSettings], *before: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._before = before
+
+    def get_field_value(self, field: object, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        homes = [home for source in self._before if (home := source().get("home")) is not None]
+        path = Path(homes[0] if homes else Settings.model_fields["home"].default) / STATE_FILE
+        if not path.exists():
+            return {}
+        try:
+            loaded = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"expected JSON written by `creditstream up` in {path}, got: {error}") from error
+        return dict(loaded)
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment for a child process of this deployment: ours, and where its state is."""
+    return {**os.environ, "CREDITSTREAM_HOME": str(settings.home.resolve()), **extra}  # noqa: TID251  (the one reader)
