@@ -1,0 +1,233 @@
+"""How the auditor reads a record: strictly, with the standard library, from the product's rules on events."""
+
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Any
+
+SERVICES = (
+    "image_generation", "background_removal", "image_analysis", "upscaling", "post_processing",
+    "transparent_background",
+)  # fmt: skip
+USAGE_TYPES = {f"org.apimage.usage.{service}.v1": service for service in SERVICES}
+COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in ("open", "grant", "void_grant")}
+TICK = "org.apimage.tick.v1"
+GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
+ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+GRANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+PLAIN_DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?")
+COMMAND_DATA = {
+    "open": {"plan"},
+    "grant": {"grant_id", "kind", "credits", "priority", "effective_at", "expires_at", "source"},
+    "void_grant": {"grant_id", "reason"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Never to be metered. `reason` is malformed or unsigned."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageClaim:
+    account: str
+    source: str
+    event_id: str
+    occurred_ms: int
+    fingerprint: bytes
+    service: str
+    images: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandClaim:
+    account: str
+    source: str
+    event_id: str
+    occurred_ms: int
+    fingerprint: bytes
+    verb: str
+    data: dict[str, Any]
+
+
+class NotValidError(Exception):
+    """Something is not as the rules want it."""
+
+    def __init__(self, reason: str = "malformed") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def need(condition: object, reason: str = "malformed") -> None:
+    """Stop reading unless the condition holds."""
+    if not condition:
+        raise NotValidError(reason)
+
+
+def parse(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+    event_bytes_max: int,
+    command_keys: Mapping[str, bytes],
+) -> UsageClaim | CommandClaim | Malformed | None:
+    """What a record claims; None for a tick."""
+    try:
+        need(value is not None and len(value) <= event_bytes_max)
+        event = _event(value or b"", headers)
+        if event.get("type") == TICK:
+            return None
+        return _claim(event, key, command_keys)
+    except NotValidError as fault:
+        return Malformed(fault.reason)
+
+
+def _event(value: bytes, headers: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
+    try:
+        body = _json(value)
+        attributes = {name[3:]: text.decode() for name, text in headers if name.startswith("ce_")}
+    except (ValueError, RecursionError, InvalidOperation) as error:
+        raise NotValidError from error
+    event = {**attributes, "data": body} if attributes else body
+    need(isinstance(event, dict))
+    return dict(event)
+
+
+def _json(value: bytes) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    def real(text: str) -> Decimal:
+        number = Decimal(text)
+        need(abs(number) < Decimal("1.8e308"))
+        return number
+
+    return json.loads(value.decode(), parse_constant=refuse, parse_float=real)
+
+
+def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) -> UsageClaim | CommandClaim:
+    kind, subject, data = event.get("type"), event.get("subject"), event.get("data")
+    need(isinstance(kind, str) and (kind in USAGE_TYPES or kind in COMMAND_TYPES))
+    need(event.get("specversion") == "1.0")
+    for name in ("id", "source"):
+        text = event.get(name)
+        need(isinstance(text, str) and 1 <= len(text) <= 256 and text.isprintable())
+    need(isinstance(subject, str) and subject and key == subject.encode())
+    need(isinstance(data, dict))
+    assert isinstance(kind, str)
+    assert isinstance(data, dict)
+    identity = (str(subject), str(event["source"]), str(event["id"]))
+    if kind in USAGE_TYPES:
+        service = USAGE_TYPES[kind]
+        images = _check_usage(service, data)
+        return UsageClaim(
+            *identity, _instant(event.get("time")), fingerprint(kind, data), service, images, data
+        )
+    need(ACCOUNT_ID.fullmatch(str(subject)))
+    _check_signature(event, keys)
+    order = _command_data(COMMAND_TYPES[kind], data)
+    return CommandClaim(
+        *identity, _instant(event.get("time")), fingerprint(kind, data), COMMAND_TYPES[kind], order
+    )
+
+
+def _instant(text: Any) -> int:
+    need(isinstance(text, str) and RFC_3339.fullmatch(text))
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError) as error:
+        raise NotValidError from error
+
+
+def _check_usage(service: str, data: dict[str, Any]) -> int:
+    """Returns how many images."""
+    images = data.get("images", 1)
+    need(_whole(images, 10_000))
+    need(data.get("channel", "api") in ("web", "api"))
+    if service in {"image_generation", "background_removal"}:
+        need(isinstance(data.get("transparent_background", False), bool))
+    if service == "image_generation":
+        need(data.get("quality") in ("low", "medium", "high"))
+        need(_whole(data.get("width"), 100_000) and _whole(data.get("height"), 100_000))
+    elif service == "background_removal":
+        need(data.get("format") is None or _tag(data["format"]))
+    elif service == "image_analysis":
+        languages = data.get("languages", [])
+        need(isinstance(languages, list) and len(languages) <= 64 and all(_tag(each) for each in languages))
+    elif service in {"upscaling", "post_processing"}:
+        _check_size(data)
+    return int(images)
+
+
+def _check_size(data: dict[str, Any]) -> None:
+    by_output = "output_width" in data and "output_height" in data
+    sides = ("output_width", "output_height") if by_output else ("input_width", "input_height")
+    need(all(_whole(data.get(side), 100_000) for side in sides))
+    if by_output:
+        return
+    scale = data.get("scale")
+    need(isinstance(scale, int | Decimal) and not isinstance(scale, bool))
+    assert isinstance(scale, int | Decimal)
+    need(0 < scale <= 64 and (Decimal(scale) * 1000) % 1 == 0)
+
+
+def _whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _tag(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= 64
+
+
+def _check_signature(event: dict[str, Any], keys: Mapping[str, bytes]) -> None:
+    keyid, signature = event.get("keyid"), event.get("signature")
+    need(isinstance(keyid, str) and isinstance(signature, str) and keyid in keys, "unsigned")
+    data = json.dumps(event["data"], sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=float)
+    parts = [str(event.get(name)) for name in ("id", "source", "type", "subject", "time")]
+    message = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in (*parts, data))
+    expected = hmac.new(keys[str(keyid)], message, sha256).hexdigest()
+    need(expected == signature, "unsigned")
+
+
+def _command_data(verb: str, data: dict[str, Any]) -> dict[str, Any]:
+    need(data.keys() <= COMMAND_DATA[verb])
+    if verb == "open":
+        need(isinstance(data.get("plan"), str) and 1 <= len(data["plan"]) <= 64)
+        return data
+    need(isinstance(data.get("grant_id"), str) and GRANT_ID.fullmatch(data["grant_id"]))
+    return data if verb == "void_grant" else _grant_data(data)
+
+
+def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
+    amount, priority = data.get("credits"), data.get("priority")
+    need(isinstance(data.get("kind"), str) and data["kind"] in GRANT_KINDS)
+    need(_whole(amount, 100_000_000) or (isinstance(amount, str) and PLAIN_DECIMAL.fullmatch(amount)))
+    amount = Decimal(str(amount))
+    need(0 < amount <= 100_000_000 and amount * 1_000_000 % 1 == 0)
+    need(priority is None or (type(priority) is int and 0 <= priority <= 100))
+    effective, expires = (
+        None if data.get(name) is None else _instant(data[name]) for name in ("effective_at", "expires_at")
+    )
+    need(effective is None or expires is None or effective < expires)
+    return {**data, "amount": amount, "effective_ms": effective, "expires_ms": expires}
+
+
+def fingerprint(kind: str, data: Any) -> bytes:
+    """Of type and content, whatever the order of keys."""
+    return sha256(repr((kind, _ordered(data))).encode()).digest()
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return sorted((name, _ordered(each)) for name, each in value.items())
+    return [_ordered(each) for each in value] if isinstance(value, list) else value
