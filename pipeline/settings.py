@@ -137,3 +137,9 @@ class _StateFile(PydanticBaseSettingsSource):
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment for a child process of this deployment: ours, and where its state is."""
     return {**os.environ, "CREDITSTREAM_HOME": str(settings.home.resolve()), **extra}  # noqa: TID251  (the one reader)
+
+
+def java_home() -> Path | None:
+    """`JAVA_HOME`, as every Java program reads it."""
+    home = os.environ.get("JAVA_HOME")  # noqa: TID251  (the one reader)
+    return Path(home) if home else None

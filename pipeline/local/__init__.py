@@ -1,0 +1,1 @@
+"""A whole deployment on one machine: Kafka, ClickHouse, workers and sinks as supervised child processes."""

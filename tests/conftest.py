@@ -1,0 +1,69 @@
+"""Fixtures that any test may ask for: real servers, isolated settings; and Hypothesis's profiles."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pydantic import SecretStr
+
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
+from tests import stack
+
+COMMAND_KEY_ID = "test-key"
+COMMAND_SECRET = "5e" * 32
+
+# A failure prints the line that reproduces it; `long` is for a night, by HYPOTHESIS_PROFILE=long.
+hypothesis_settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=100,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("ci"), max_examples=5000)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_report_header() -> str:
+    return "creditstream: Kafka and ClickHouse embedded (child processes on loopback)"
+
+
+@pytest.fixture(scope="session")
+def session_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory for the whole session, whichever pytest-xdist worker asks."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def kafka(session_directory: Path) -> Iterator[KafkaSettings]:
+    """The session's broker, without a prefix: for isolated topics take `settings.kafka`."""
+    with stack.shared(session_directory / "kafka", stack.kafka_server) as values:
+        yield KafkaSettings(**values)
+
+
+@pytest.fixture(scope="session")
+def clickhouse(session_directory: Path) -> Iterator[ClickHouseSettings]:
+    """The session's ClickHouse; its analyst reads every database named `test_…`."""
+    with stack.shared(session_directory / "clickhouse", stack.clickhouse_server) as values:
+        yield ClickHouseSettings(**values)
+
+
+@pytest.fixture
+def settings(kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path: Path) -> Iterator[Settings]:
+    """A deployment of its own: a topic prefix, an empty database, a state directory, a command key."""
+    name = uuid.uuid4().hex[:12]
+    database = f"test_{name}"
+    stack.execute(clickhouse, f"CREATE DATABASE {database}")
+    yield Settings(
+        home=tmp_path,
+        kafka=kafka.model_copy(update={"topic_prefix": f"t{name}."}),
+        clickhouse=clickhouse.model_copy(update={"database": database}),
+        command_key_id=COMMAND_KEY_ID,
+        command_keys={COMMAND_KEY_ID: SecretStr(COMMAND_SECRET)},
+    )
+    stack.execute(clickhouse, f"DROP DATABASE {database}")
