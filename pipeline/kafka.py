@@ -12,6 +12,7 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
@@ -32,6 +33,7 @@ __all__ = [
     "admin",
     "consumer",
     "producer",
+    "topic_id",
     "topic_name",
 ]
 
@@ -91,3 +93,9 @@ def consumer(kafka: KafkaSettings, *, group_id: str | None = None, **options: An
 def admin(kafka: KafkaSettings) -> AdminClient:
     """For topics: create, describe, check."""
     return AdminClient({"bootstrap.servers": kafka.bootstrap_servers, **kafka.client_options})
+
+
+def topic_id(client: AdminClient, topic: str, *, timeout_seconds: float) -> str:
+    """The id the broker gave a topic when it was created: a topic deleted and created anew has another."""
+    described = client.describe_topics(TopicCollection([topic]), request_timeout=timeout_seconds)
+    return str(described[topic].result(timeout=timeout_seconds).topic_id)

@@ -80,6 +80,19 @@ class SinkSettings(_Group):
     """Tries of one insert, with back-off, under the same token; then the process ends and is started again."""
 
 
+class ClientSettings(_Group):
+    """The producer path: what services and the command line publish with."""
+
+    queue_events_max: int = Field(default=100_000, ge=1)
+    """Events that wait for the broker's acknowledgement; a full queue makes the caller wait."""
+    delivery_timeout_ms: int = Field(default=20_000, ge=100)
+    """An event that is not acknowledged after this long, retries included, is reported as not sent."""
+    request_timeout_seconds: int = Field(default=5, ge=1)
+    """For one question to the broker, such as where a topic ends."""
+    outcome_timeout_seconds: int = Field(default=30, ge=1)
+    """Without a further outcome for this long, `send` and the account commands stop waiting."""
+
+
 class Settings(BaseSettings):
     """Everything that a deployment decides. Validated together; secrets are masked when shown."""
 
@@ -94,6 +107,7 @@ class Settings(BaseSettings):
     rules: RuleSettings = RuleSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
+    client: ClientSettings = ClientSettings()
     command_key_id: str = Field(default="", max_length=64)
     command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Key id → secret (hex, 32 bytes or more). Held by gateway, CLI and workers; never by producers."""

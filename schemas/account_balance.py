@@ -21,12 +21,12 @@ class AccountBalance(WireModel):
     account_id: AccountId
     plan: str
     posted: CreditAmount
-    """The sum of all entries; what is left in all grants, those not yet effective included."""
+    """The sum of all entries. A grant that begins later is posted when it takes effect."""
     held: CreditAmount
     available: CreditAmount
-    """What a request can use now: grants in effect, less holds."""
+    """What a request can use now: posted less held."""
     grants: list[GrantBalance]
-    """In burn order."""
+    """Those in effect, in burn order, then those that begin later (with `remaining` 0)."""
     period_start: Instant
     period_end: Instant
     entry_seq: int

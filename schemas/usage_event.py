@@ -84,10 +84,5 @@ class UsageEvent(BaseModel):
     subject: AccountId
     time: Instant
     data: (
-        ImageGeneration
-        | BackgroundRemoval
-        | ImageAnalysis
-        | OutputSize
-        | ScaledSize
-        | TransparentBackground
+        ImageGeneration | BackgroundRemoval | ImageAnalysis | OutputSize | ScaledSize | TransparentBackground
     )

@@ -15,7 +15,7 @@ def signed_bytes(*, id: str, source: str, type: str, subject: str, time: str, da
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def sign(
+def sign(  # noqa: PLR0913  (CloudEvents' attributes, each named at the call)
     secret: bytes,
     *,
     id: str,  # noqa: A002

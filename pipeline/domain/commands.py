@@ -1,0 +1,49 @@
+"""Account commands as the rules see them: signed, parsed, bounded."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pipeline.domain.credits import Credits
+from pipeline.domain.grants import GrantId
+from pipeline.domain.instants import Instant
+from pipeline.domain.usage import AccountId, Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    plan_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueGrant:
+    grant_id: GrantId
+    kind: str
+    credits: Credits
+    priority: int
+    effective_at: Instant | None  # None: at once.
+    expires_at: Instant | None  # None: never.
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoidGrant:
+    grant_id: GrantId
+
+
+CommandBody: TypeAlias = OpenAccount | IssueGrant | VoidGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    account_id: AccountId
+    command_id: str
+    source: str
+    type: str
+    occurred_at: Instant
+    body: CommandBody
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passes for idle accounts too. Anyone may say so: the broker's clock says how much."""

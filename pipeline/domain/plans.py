@@ -1,0 +1,14 @@
+"""Plans: what an account gets each period, and what happens when it runs out."""
+
+from dataclasses import dataclass
+
+from pipeline.domain.credits import Credits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    plan_id: str
+    paid: bool
+    """A free plan pauses when it runs out; a paid one blocks (product.md section 3)."""
+    monthly_credits: Credits
+    period_months: int

@@ -1,0 +1,58 @@
+"""The closed list of reasons. Every event that is not metered carries one of these codes.
+
+The codes are a contract (dead letters, metered records, HTTP problems); words for people go beside them. Those
+that a first answer can have also have a number, which stands in the identity index and is never reused.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Reason(StrEnum):
+    # Dead letters: malformed, in the order in which they are looked for.
+    TOO_LARGE = "too_large"
+    MALFORMED_JSON = "malformed_json"
+    INVALID_ENVELOPE = "invalid_envelope"
+    UNKNOWN_TYPE = "unknown_type"
+    KEY_MISMATCH = "key_mismatch"
+    INVALID_DATA = "invalid_data"
+    UNSIGNED = "unsigned"
+    BAD_SIGNATURE = "bad_signature"
+    # Dead letters: well formed, but never to be charged.
+    CONFLICT = "conflict"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    TOO_LATE = "too_late"
+    TOO_EARLY = "too_early"
+    UNPRICED = "unpriced"
+    # Denied usage: recorded at 0 credits.
+    PLAN_PAUSED = "plan_paused"
+    CREDITS_EXHAUSTED = "credits_exhausted"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    # Refused commands.
+    ACCOUNT_EXISTS = "account_exists"
+    UNKNOWN_PLAN = "unknown_plan"
+    GRANT_EXISTS = "grant_exists"
+    UNKNOWN_GRANT = "unknown_grant"
+    GRANT_EXPIRED = "grant_expired"
+    TOO_MANY_GRANTS = "too_many_grants"
+    # The second copy of anything.
+    DUPLICATE = "duplicate"
+
+
+METERED_CODE: Final = 1
+ACCEPTED_CODE: Final = 2
+"""First answers without a reason: usage metered, command accepted."""
+
+REASON_CODES: Final[dict[Reason, int]] = {
+    Reason.PLAN_PAUSED: 16,
+    Reason.CREDITS_EXHAUSTED: 17,
+    Reason.INSUFFICIENT_CREDITS: 18,
+    Reason.ACCOUNT_EXISTS: 32,
+    Reason.UNKNOWN_PLAN: 33,
+    Reason.GRANT_EXISTS: 34,
+    Reason.UNKNOWN_GRANT: 35,
+    Reason.GRANT_EXPIRED: 36,
+    Reason.TOO_MANY_GRANTS: 37,
+    Reason.UNKNOWN_ACCOUNT: 38,  # Of a command; usage for an unknown account is a dead letter.
+}
+REASON_OF_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}

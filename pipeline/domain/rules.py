@@ -1,0 +1,20 @@
+"""The bounds within which the rules are applied; settings of a deployment, the same for all its workers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    hot_window_ms: int
+    """How far an event's `time` may lie behind its acceptance."""
+    ahead_ms: int
+    """How far it may lie ahead."""
+    event_bytes_max: int
+    boundary_accounts_max: int
+    """Accounts that one tick advances. By tick, not by batch: the result depends on the log alone."""
+
+    @property
+    def identity_ms(self) -> int:
+        """How long an identity counts. A resend within the window had its first copy accepted after this long
+        before: its `time` is at most the window old, and was at most `ahead_ms` ahead."""
+        return self.hot_window_ms + self.ahead_ms

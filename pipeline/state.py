@@ -1,0 +1,210 @@
+"""The changelog's bytes: account rows, the cursor, the identity index. A contract with our own past.
+
+A row or cursor of an older version must always be readable: `v` says which it is. The account row and the cursor
+are JSON so that an operator can read them; identities are packed, there are millions of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, Final
+
+import orjson
+
+from pipeline.domain.credits import Credits
+from pipeline.domain.grants import Grant
+from pipeline.domain.instants import Instant
+from pipeline.domain.ledger import Account
+from pipeline.domain.usage import AccountId, Fingerprint
+
+CURSOR_KEY: Final = b"__cursor__"
+"""No account id starts with an underscore."""
+ROW_VERSION: Final = 1
+CURSOR_VERSION: Final = 1
+DIGEST_MODULUS: Final = 2**128
+
+_ROW_START: Final = b'{"v":1,"boundary":'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRef:
+    """A published price book or plan catalogue as the partition knows it; the content must have this hash."""
+
+    version: str
+    sha256: str
+    effective_from: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a partition stands: the last record of every transaction, and the only authority on position."""
+
+    next_offset: int
+    partition_seq: int
+    """Records of the input read so far."""
+    clock_ms: int
+    """The greatest append time read; it never goes back."""
+    digest: int
+    """Sum of `row_digest` over the newest row of every account, modulo 2^128."""
+    topic_id: str
+    """Of the input topic: a recreated topic starts at offset 0 again, and must not be taken for the old one."""
+    price_books: tuple[VersionRef, ...]
+    plan_catalogs: tuple[VersionRef, ...]
+
+
+def encode_cursor(cursor: Cursor) -> bytes:
+    """The cursor as JSON."""
+    return orjson.dumps(
+        {
+            "v": CURSOR_VERSION,
+            "next_offset": cursor.next_offset,
+            "partition_seq": cursor.partition_seq,
+            "clock_ms": cursor.clock_ms,
+            "digest": f"{cursor.digest:032x}",
+            "topic_id": cursor.topic_id,
+            "price_books": [_encode_ref(each) for each in cursor.price_books],
+            "plan_catalogs": [_encode_ref(each) for each in cursor.plan_catalogs],
+        }
+    )
+
+
+def decode_cursor(value: bytes) -> Cursor:
+    """The cursor of a changelog record. Raises ValueError when its version is not one of ours."""
+    fields = orjson.loads(value)
+    _expect_version(fields.get("v"), CURSOR_VERSION, "cursor")
+    return Cursor(
+        next_offset=fields["next_offset"],
+        partition_seq=fields["partition_seq"],
+        clock_ms=fields["clock_ms"],
+        digest=int(fields["digest"], 16),
+        topic_id=fields["topic_id"],
+        price_books=tuple(VersionRef(**each) for each in fields["price_books"]),
+        plan_catalogs=tuple(VersionRef(**each) for each in fields["plan_catalogs"]),
+    )
+
+
+def _encode_ref(ref: VersionRef) -> dict[str, Any]:
+    return {"version": ref.version, "sha256": ref.sha256, "effective_from": ref.effective_from}
+
+
+def _expect_version(came: object, known: int, what: str) -> None:
+    if came != known:
+        raise ValueError(
+            f"expected {what} version {known} in the changelog, got {came!r}: written by a newer release?"
+        )
+
+
+def encode_account(account: Account) -> bytes:
+    """The account's row. `boundary` comes first, so that loading need not decode the rest."""
+    rest = orjson.dumps(
+        {
+            "plan": account.plan_id,
+            "opened_at": account.opened_at,
+            "period": (account.period_start, account.period_end),
+            "seq": account.entry_seq,
+            "hash": account.entry_hash,
+            "posted": account.posted,
+            "grants": [
+                (*_terms(grant), left) for grant, left in zip(account.grants, account.remaining, strict=True)
+            ],
+            "pending": [_terms(grant) for grant in account.pending],
+        }
+    )
+    return b"%b%d,%b" % (_ROW_START, account.next_boundary, rest[1:])
+
+
+def _terms(grant: Grant) -> tuple[Any, ...]:
+    return (
+        grant.grant_id,
+        grant.kind,
+        grant.priority,
+        grant.credits,
+        grant.effective_at,
+        grant.expires_at,
+        grant.created_at,
+        grant.source,
+    )
+
+
+def next_boundary_ms(row: bytes) -> int:
+    """When time alone changes this account next, epoch ms; far away (`grants.NEVER`) if nothing is due."""
+    if not row.startswith(_ROW_START):
+        return int(orjson.loads(row)["boundary"])
+    return int(row[len(_ROW_START) : row.index(b",", len(_ROW_START))])
+
+
+def decode_account(account_id: AccountId, row: bytes) -> Account:
+    """The account of a row. Raises ValueError when its version is not one of ours."""
+    fields = orjson.loads(row)
+    _expect_version(fields.get("v"), ROW_VERSION, f"row of {account_id!r} in")
+    grants: list[Grant] = []
+    remaining: list[Credits] = []
+    for *terms, left in fields["grants"]:
+        grants.append(Grant(*terms))
+        remaining.append(left)
+    start, end = fields["period"]
+    return Account(
+        account_id,
+        fields["plan"],
+        fields["opened_at"],
+        start,
+        end,
+        tuple(grants),
+        tuple(remaining),
+        tuple([Grant(*each) for each in fields["pending"]]) if fields["pending"] else (),
+        fields["seq"],
+        fields["hash"],
+        fields["posted"],
+        fields["boundary"],
+    )
+
+
+def row_digest(key: bytes, row: bytes) -> int:
+    """128 bits of one row; summed over a partition they say whether a loaded table is the one that was written."""
+    return int.from_bytes(blake2b(b"%d:%b%b" % (len(key), key, row), digest_size=16).digest(), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """What the first copy of an event or command was told: repeated to every resend."""
+
+    fingerprint: Fingerprint
+    code: int
+    """1 metered, 2 accepted, or a reason's number (`domain.reasons`)."""
+    credits: Credits
+    offset: int
+    accepted_at: Instant
+
+
+IDENTITY_KEY_BYTES: Final = 16
+_ANSWER: Final = Struct(">8sBqQQ")
+_PACKED: Final = Struct(f">{IDENTITY_KEY_BYTES}s{_ANSWER.size}s")
+IDENTITY_ANSWER_BYTES: Final = _ANSWER.size
+
+
+def encode_answer(answer: FirstAnswer) -> bytes:
+    """33 bytes."""
+    return _ANSWER.pack(answer.fingerprint, answer.code, answer.credits, answer.offset, answer.accepted_at)
+
+
+def decode_answer(packed: bytes) -> FirstAnswer:
+    fingerprint, code, amount, offset, accepted_at = _ANSWER.unpack(packed)
+    return FirstAnswer(fingerprint, code, amount, offset, accepted_at)
+
+
+def identity_accepted_at_ms(packed: bytes) -> int:
+    """When the first copy was accepted: decides how long the identity counts."""
+    return int.from_bytes(packed[-8:], "big")
+
+
+def pack_identities(identities: Mapping[bytes, bytes]) -> bytes:
+    """The value of one record of `metering.identities.v1`: 49 bytes each, without separators."""
+    return b"".join([key + answer for key, answer in identities.items()])
+
+
+def unpack_identities(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and answers of one record. Raises ValueError when the length is not a multiple of 49 bytes."""
+    if len(packed) % _PACKED.size:
+        raise ValueError(f"expected a multiple of {_PACKED.size} bytes of identities, got {len(packed)}")
+    return _PACKED.iter_unpack(packed)

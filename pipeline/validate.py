@@ -1,0 +1,246 @@
+"""Bytes to usage events, commands and ticks, or to the reason why not. The one gate; inside, types are trusted.
+
+Written by hand because every event passes here: pydantic needs several times as long. `schemas/` says the same in
+models for producers, and the contract tests hold both to the same examples. Nothing here looks at state.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import orjson
+
+from pipeline.domain.commands import Command, Tick
+from pipeline.domain.instants import Instant, parse_instant
+from pipeline.domain.reasons import Reason
+from pipeline.domain.signing import signed_bytes, verified
+from pipeline.domain.usage import AccountId, UsageEvent, fingerprint_of
+from pipeline.validate_command import COMMANDS, parse_body
+from pipeline.validate_data import CHANNELS, Fault, ServiceData, integer, service_data, shown
+from schemas.account_command import TICK_TYPE
+from schemas.base import ACCOUNT_ID_PATTERN, EVENT_ID_LENGTH_MAX, SOURCE_LENGTH_MAX
+from schemas.usage_event import IMAGES_MAX, TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
+
+SERVICES: Final[dict[str, ServiceData]] = {
+    f"{USAGE_TYPE_PREFIX}{each.service}{TYPE_VERSION_SUFFIX}": each for each in service_data()
+}
+"""CloudEvents type → what its `data` holds."""
+
+_ACCOUNT_ID: Final = re.compile(ACCOUNT_ID_PATTERN)
+_EVERY_SERVICE: Final = frozenset({"images", "channel"})
+
+
+class LogRecord(Protocol):
+    """One record of the input log, as aiokafka has it. `timestamp` is the broker's append time in ms."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why a record is malformed, and as much of its name as could be read."""
+
+    reason: Reason
+    detail: str
+    pointer: str = ""
+    event_id: str = ""
+    source: str = ""
+    type: str = ""
+
+
+Parsed: TypeAlias = UsageEvent | Command | Tick | Invalid
+
+
+def parse(record: LogRecord, *, event_bytes_max: int, command_keys: Mapping[str, bytes]) -> Parsed:
+    """Read one record, CloudEvents in structured or binary mode."""
+    value = record.value
+    if value is None or len(value) > event_bytes_max:
+        return _no_payload(value, event_bytes_max)
+    try:
+        event = orjson.loads(value)
+        if record.headers:
+            event = _binary_mode(event, record.headers)
+    except ValueError as error:
+        return Invalid(Reason.MALFORMED_JSON, f"expected JSON in UTF-8: {error}")
+    if type(event) is not dict:
+        return Invalid(Reason.MALFORMED_JSON, f"expected a JSON object, got {shown(event)}")
+    return parse_event(event, record.key, command_keys)
+
+
+def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Parsed:
+    """Read one CloudEvent that is JSON already."""
+    service = SERVICES.get(event.get("type"))  # type: ignore[arg-type]  # Whatever it is: only a known one is found.
+    try:
+        if service is not None:
+            _check_envelope(event, key)
+            return _usage(event, service)
+        return _no_usage(event, key, command_keys)
+    except Fault as fault:
+        return _invalid(event, fault)
+
+
+def _usage(event: dict[str, Any], service: ServiceData) -> UsageEvent:
+    data = event.get("data")
+    if type(data) is not dict:
+        raise Fault("/data", f"expected a JSON object, got {shown(data)}")
+    data = cast(dict[str, Any], data)
+    images = integer(data, "images", IMAGES_MAX) if "images" in data else 1
+    channel = data.get("channel", "api")
+    if channel not in CHANNELS:
+        raise Fault("/data/channel", f"expected 'web' or 'api', got {shown(channel)}")
+    quality, micropixels, transparent = service.read(data)
+    known = service.known
+    unknown = {name: data[name] for name in data if name not in known and name not in _EVERY_SERVICE}
+    inputs = {name: data[name] for name in data if name not in unknown} if unknown else data
+    return UsageEvent(
+        event["subject"],
+        event["id"],
+        event["source"],
+        service.service,
+        _occurred_at(event),
+        channel,
+        images,
+        quality,
+        micropixels,
+        transparent,
+        inputs,
+        unknown,
+        fingerprint_of(event["type"], _canonical(data)),
+    )
+
+
+def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Command | Tick:
+    kind = event.get("type")
+    if kind == TICK_TYPE:
+        return Tick()
+    if kind not in COMMANDS:
+        if not isinstance(kind, str):
+            raise Fault("/type", f"expected a string, got {shown(kind)}", Reason.INVALID_ENVELOPE)
+        services = ", ".join(each.service for each in SERVICES.values())
+        detail = f"expected org.apimage.usage.<service>.v1 with one of {services}, or an account command"
+        raise Fault("/type", f"{detail}; got {shown(kind)}", Reason.UNKNOWN_TYPE)
+    _check_envelope(event, key)
+    if not _ACCOUNT_ID.fullmatch(event["subject"]):
+        raise _envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", event["subject"])
+    data = event.get("data")
+    if type(data) is not dict:
+        raise Fault("/data", f"expected a JSON object, got {shown(data)}")
+    canonical = _canonical(data)
+    _check_signature(event, canonical, command_keys)
+    return Command(
+        account_id=AccountId(event["subject"]),
+        command_id=event["id"],
+        source=event["source"],
+        type=kind,
+        occurred_at=_occurred_at(event),
+        body=parse_body(kind, data),
+        fingerprint=fingerprint_of(kind, canonical),
+    )
+
+
+def _check_envelope(event: dict[str, Any], key: bytes | None) -> None:
+    """The attributes that every event has. One test for the good case; words only for the bad one."""
+    event_id, source, subject = event.get("id"), event.get("source"), event.get("subject")
+    if (
+        type(event_id) is str
+        and 0 < len(event_id) <= EVENT_ID_LENGTH_MAX
+        and event_id.isprintable()
+        and type(source) is str
+        and 0 < len(source) <= SOURCE_LENGTH_MAX
+        and source.isprintable()
+        and type(subject) is str
+        and subject.encode() == key
+        and event.get("specversion") == "1.0"
+    ):
+        return
+    if event.get("specversion") != "1.0":
+        raise _envelope_fault("specversion", "'1.0'", event.get("specversion"))
+    for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX), ("subject", 128)):
+        value = event.get(name)
+        if not (isinstance(value, str) and 0 < len(value) <= length_max and value.isprintable()):
+            raise _envelope_fault(name, f"a string of 1 to {length_max} printable characters", value)
+    detail = f"expected the subject {shown(subject)} as the Kafka key, got {shown(key)}"
+    raise Fault("/subject", detail, Reason.KEY_MISMATCH)
+
+
+def _envelope_fault(name: str, expected: str, came: object) -> Fault:
+    return Fault(f"/{name}", f"expected {expected}, got {shown(came)}", Reason.INVALID_ENVELOPE)
+
+
+def _occurred_at(event: dict[str, Any]) -> Instant:
+    time = event.get("time")
+    try:
+        if type(time) is str:
+            return parse_instant(time)
+    except (ValueError, OverflowError) as error:
+        raise Fault("/time", str(error), Reason.INVALID_ENVELOPE) from error
+    raise _envelope_fault("time", "an RFC 3339 instant", time)
+
+
+def _canonical(data: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:  # Nested deeper than the encoder goes.
+        raise Fault(
+            "/data", f"expected data that can be written again: {error}", Reason.MALFORMED_JSON
+        ) from error
+
+
+def _check_signature(event: dict[str, Any], canonical: bytes, keys: Mapping[str, bytes]) -> None:
+    keyid, signature = event.get("keyid"), event.get("signature")
+    if not (isinstance(keyid, str) and isinstance(signature, str)):
+        raise Fault("/signature", "expected attributes keyid and signature on a command", Reason.UNSIGNED)
+    secret = keys.get(keyid)
+    if secret is None:
+        raise Fault(
+            "/keyid", f"expected the id of a command key of ours, got {shown(keyid)}", Reason.BAD_SIGNATURE
+        )
+    message = signed_bytes(
+        id=event["id"],
+        source=event["source"],
+        type=event["type"],
+        subject=event["subject"],
+        time=str(event.get("time")),
+        data_json=canonical,
+    )
+    if not verified(secret, signature, message):
+        raise Fault("/signature", f"expected the signature of key {shown(keyid)}", Reason.BAD_SIGNATURE)
+
+
+def _binary_mode(data: object, headers: Sequence[tuple[str, bytes]]) -> object:
+    """The event of Kafka's binary mode: attributes in `ce_*` headers, the value is `data`."""
+    attributes = {
+        name[3:]: value.decode() for name, value in headers if name.startswith("ce_") and value is not None
+    }
+    if not attributes:
+        return data  # Headers of other origin (trace, content type) beside a structured event.
+    return {**attributes, "data": data}
+
+
+def _no_payload(value: bytes | None, event_bytes_max: int) -> Invalid:
+    if value is None:
+        return Invalid(Reason.MALFORMED_JSON, "expected JSON, got a record without a value")
+    return Invalid(Reason.TOO_LARGE, f"expected at most {event_bytes_max} bytes, got {len(value)}")
+
+
+def _invalid(event: dict[str, Any], fault: Fault) -> Invalid:
+    def text(name: str, length_max: int) -> str:
+        value = event.get(name)
+        return value[:length_max] if isinstance(value, str) else ""
+
+    event_id, source, kind = (
+        text("id", EVENT_ID_LENGTH_MAX),
+        text("source", SOURCE_LENGTH_MAX),
+        text("type", 128),
+    )
+    return Invalid(fault.reason, fault.detail, fault.pointer, event_id, source, kind)
