@@ -73,9 +73,14 @@ class WorkerSettings(_Group):
 
 class SinkSettings(_Group):
     batch_rows_max: int = Field(default=50_000, ge=1, le=1_000_000)
-    batch_bytes_max: int = Field(default=64_000_000, ge=1_000_000)
+    batch_bytes_max: int = Field(default=8_000_000, ge=1_000_000)
+    """Of one topic and partition. The sink holds up to twice this, times four topics, times its partitions."""
     batch_age_ms_max: int = Field(default=250, ge=1)
     session_timeout_ms: int = Field(default=6000, ge=1000)
+    heartbeat_interval_ms: int = Field(default=1000, ge=100)
+    fence_timeout_seconds: int = Field(default=30, ge=1)
+    plan_timeout_seconds: int = Field(default=30, ge=1)
+    """For one transaction on the plans' topic; then the process ends and is started again."""
     insert_attempts_max: int = Field(default=10, ge=1)
     """Tries of one insert, with back-off, under the same token; then the process ends and is started again."""
 

@@ -1,0 +1,1 @@
+"""The producer path: what services and the command line publish with."""
