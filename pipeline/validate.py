@@ -79,7 +79,8 @@ def parse(record: LogRecord, *, event_bytes_max: int, command_keys: Mapping[str,
 
 def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Parsed:
     """Read one CloudEvent that is JSON already."""
-    service = SERVICES.get(event.get("type"))  # type: ignore[arg-type]  # Whatever it is: only a known one is found.
+    kind = event.get("type")
+    service = SERVICES.get(kind) if type(kind) is str else None  # A list cannot be looked up.
     try:
         if service is not None:
             _check_envelope(event, key)
@@ -123,9 +124,9 @@ def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[st
     kind = event.get("type")
     if kind == TICK_TYPE:
         return Tick()
+    if not isinstance(kind, str):
+        raise Fault("/type", f"expected a string, got {shown(kind)}", Reason.INVALID_ENVELOPE)
     if kind not in COMMANDS:
-        if not isinstance(kind, str):
-            raise Fault("/type", f"expected a string, got {shown(kind)}", Reason.INVALID_ENVELOPE)
         services = ", ".join(each.service for each in SERVICES.values())
         detail = f"expected org.apimage.usage.<service>.v1 with one of {services}, or an account command"
         raise Fault("/type", f"{detail}; got {shown(kind)}", Reason.UNKNOWN_TYPE)

@@ -12,7 +12,7 @@ from pipeline.domain.rating import MICROPIXELS
 from pipeline.domain.reasons import Reason
 from schemas.usage_event import LANGUAGES_MAX, SCALE_MAX, SIDE_PIXELS_MAX
 
-CHANNELS: Final = frozenset({"web", "api"})
+CHANNELS: Final = ("web", "api")  # No set: what came may be a list, which cannot be looked up in one.
 QUALITIES: Final = frozenset({"low", "medium", "high"})
 TAG_LENGTH_MAX: Final = 64
 SHOWN_LENGTH_MAX: Final = 48

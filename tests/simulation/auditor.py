@@ -6,11 +6,13 @@ more.
 """
 
 import calendar
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from tests.simulation.auditor_parsing import CommandClaim, Malformed, UsageClaim, parse
 from tests.simulation.auditor_prices import price_of_image
@@ -94,6 +96,9 @@ class AuditedAccount:
 class _FirstAnswer:
     fingerprint: bytes
     accepted_ms: int
+    reason: str
+    """Why it was denied or refused; empty when it was not."""
+    rated: Decimal
 
 
 @dataclass(slots=True)
@@ -143,16 +148,17 @@ class Auditor:
             return Verdict("dead_letter", "conflict", claim.account, claim.event_id)
         account = self.accounts.get(claim.account)
         balance = account.balance(self.clock_ms) if account else NOTHING
-        return Verdict("duplicate", "duplicate", claim.account, claim.event_id, balance_after=balance)
+        reason = first.reason or ("duplicate" if isinstance(claim, UsageClaim) else "")
+        return Verdict("duplicate", reason, claim.account, claim.event_id, NOTHING, first.rated, balance)
 
     def _outside_window(self, claim: UsageClaim | CommandClaim) -> str:
         if claim.occurred_ms < self.clock_ms - self.rules.window_ms:
             return "too_late"
         return "too_early" if claim.occurred_ms > self.clock_ms + self.rules.ahead_ms else ""
 
-    def _answered(self, claim: UsageClaim | CommandClaim) -> None:
+    def _answered(self, claim: UsageClaim | CommandClaim, reason: str, rated: Decimal) -> None:
         identity = (claim.account, claim.source, claim.event_id)
-        self.answers[identity] = _FirstAnswer(claim.fingerprint, self.clock_ms)
+        self.answers[identity] = _FirstAnswer(claim.fingerprint, self.clock_ms, reason, rated)
 
     def _use(self, claim: UsageClaim) -> Verdict:
         account = self.accounts.get(claim.account)
@@ -160,10 +166,10 @@ class Auditor:
         if account is None or reason:
             return Verdict("dead_letter", reason, claim.account, claim.event_id)
         cost = price_of_image(claim.service, claim.data) * claim.images
-        self._answered(claim)
         available = account.balance(self.clock_ms)
-        if cost > available:
-            reason = self._denial(account, available)
+        reason = self._denial(account, available) if cost > available else ""
+        self._answered(claim, reason, cost)
+        if reason:
             return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, available)
         _burn(account.usable(self.clock_ms), cost)
         account.used += cost
@@ -179,9 +185,9 @@ class Auditor:
         outside = self._outside_window(claim)
         if outside:
             return Verdict("dead_letter", outside, claim.account, claim.event_id)
-        self._answered(claim)
         carry_out = {"open": self._open, "grant": self._grant, "void_grant": self._void}[claim.verb]
         reason = carry_out(claim)
+        self._answered(claim, reason, NOTHING)
         account = self.accounts.get(claim.account)
         balance = account.balance(self.clock_ms) if account else NOTHING
         outcome = "refused" if reason else "accepted"
@@ -207,11 +213,11 @@ class Auditor:
         data = claim.data
         if any(grant.grant_id == data["grant_id"] for grant in account.grants):
             return "grant_exists"
+        if len(account.grants) >= LIVE_GRANTS_MAX:
+            return "too_many_grants"
         expires = data.get("expires_ms")
         if expires is not None and expires <= self.clock_ms:
             return "grant_expired"
-        if len(account.grants) >= LIVE_GRANTS_MAX:
-            return "too_many_grants"
         effective = data.get("effective_ms") or self.clock_ms
         account.grant(
             data["grant_id"], data["kind"], data["amount"],
@@ -247,9 +253,23 @@ def one_month_after(start_ms: int) -> int:
     return start_ms + ahead // timedelta(milliseconds=1)
 
 
-def audit_file(
-    records: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]], rules: AuditRules, at_ms: int
-) -> tuple[Auditor, Iterator[Verdict]]:
-    """Judge an input file as if all of it had been accepted at one instant: order is the file's."""
-    auditor = Auditor(rules)
-    return auditor, (auditor.judge(at_ms, key, value, headers) for key, value, headers in records)
+def rules_from_plan_file(path: Path, command_keys: Mapping[str, bytes]) -> AuditRules:
+    """The rules with the plans of a published file and every other bound at its default."""
+    plans = json.loads(path.read_text())["plans"]
+    return AuditRules(
+        command_keys=command_keys,
+        plan_credits={plan["plan"]: Decimal(plan["monthly_credits"]) for plan in plans},
+        free_plans=frozenset(plan["plan"] for plan in plans if not plan["paid"]),
+    )
+
+
+DEAD_LETTER_CLASSES: Mapping[str, str] = {
+    "too_large": "malformed",
+    "malformed_json": "malformed",
+    "invalid_envelope": "malformed",
+    "unknown_type": "malformed",
+    "key_mismatch": "malformed",
+    "invalid_data": "malformed",
+    "bad_signature": "unsigned",
+}
+"""The pipeline says more exactly than the auditor what is malformed; all other reasons have the same name."""
