@@ -1,0 +1,222 @@
+"""One partition, everything with everything, up to the cursor that was found at the start:
+
+- each record of the input log, ticks aside, has exactly one outcome in Kafka, and no outcome lacks its input;
+- each outcome and each ledger entry stands in ClickHouse exactly once and unaltered, and nothing else does;
+- entries are numbered and chained without a gap, and each charge is the usage entry of the same event;
+- an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
+
+Memory grows by ten bytes for each record of the partition and by its accounts, not by its records' size.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from pipeline.kafka import Message
+from pipeline.reconcile.balances import check_balances
+from pipeline.reconcile.chain import Chains, micros
+from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
+from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, Row, Shape, altered, beside
+from pipeline.reconcile.table import Table
+from pipeline.reconcile.topics import messages, records, start_of
+from pipeline.reconcile.warehouse import Warehouse
+from pipeline.settings import KafkaSettings
+from schemas.account_command import TICK_TYPE
+from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, LEDGER_ENTRIES, METERED_RECORDS
+
+_TICK = TICK_TYPE.encode()
+_EVENT, _TIME = 1, 2  # Of an input record: what wants an outcome, and a tick, which has none.
+
+
+@dataclass(slots=True)
+class PartitionCheck:
+    """Runs the comparisons of one partition, one topic after the other."""
+
+    kafka: KafkaSettings
+    table: Table
+    warehouse: Warehouse
+    findings: Findings
+    low: int = 0
+    inputs: bytearray = field(default_factory=bytearray)
+    answers: bytearray = field(default_factory=bytearray)
+    charges: array[int] = field(default_factory=lambda: array("q"))
+    """Micro-credits by input offset: charged by metered records, less what usage entries took."""
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    charged: int = 0
+
+    def run(self) -> PartitionReport:
+        """Everything; differences go to `findings`."""
+        self._read_input()
+        self._compare(METERED, self._metered)
+        self._compare(DEAD, self._dead_letter)
+        for result in records(
+            self.kafka, COMMAND_RESULTS, self.table.partition, before=self.table.next_offset
+        ):
+            self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
+        chains = Chains(self.findings, whole=start_of(self.kafka, LEDGER_ENTRIES, self.table.partition) == 0)
+        self._compare(ENTRIES, lambda entry: self._entry(chains, entry))
+        self._check_answers()
+        check_balances(self.kafka, self.table, self.warehouse, chains.newest, self.findings)
+        watermark = self.table.next_offset
+        return PartitionReport(
+            partition=self.table.partition,
+            watermark=watermark,
+            equal_up_to=self.findings.first_offset.get(self.table.partition, watermark),
+            records=len(self.inputs) - self.inputs.count(0),
+            accounts=len(self.table.rows),
+            outcomes=dict(sorted(self.outcomes.items())),
+            charged_micros=self.charged,
+        )
+
+    def _read_input(self) -> None:
+        self.low = start_of(self.kafka, ACCOUNT_EVENTS, self.table.partition)
+        size = max(self.table.next_offset - self.low, 0)
+        self.inputs, self.answers = bytearray(size), bytearray(size)
+        self.charges = array("q", bytes(8 * size))
+        for message in messages(self.kafka, ACCOUNT_EVENTS, self.table.partition, start=self.low):
+            place = (message.offset() or 0) - self.low
+            if place >= size:
+                return
+            self.inputs[place] = _TIME if _is_tick(message) else _EVENT
+
+    def _metered(self, record: dict[str, Any]) -> None:
+        self._answered(METERED_RECORDS, record, record["outcome"], record["event_id"])
+        charged = micros(record["credits"])
+        self.charged += charged
+        place = record["offset"] - self.low
+        if 0 <= place < len(self.charges):
+            self.charges[place] += charged
+
+    def _dead_letter(self, record: dict[str, Any]) -> None:
+        self._answered(DEAD.topic, record, "dead_letter", record["event_id"])
+
+    def _entry(self, chains: Chains, entry: dict[str, Any]) -> None:
+        amount = chains.follow(entry)
+        place = entry["offset"] - self.low
+        if entry["kind"] == "usage" and 0 <= place < len(self.charges):
+            self.charges[place] += amount
+
+    def _answered(self, topic: str, record: dict[str, Any], outcome: str, event_id: str) -> None:
+        self.outcomes[outcome] += 1
+        place = record["offset"] - self.low
+        if place < 0:
+            return  # Its input is older than the log keeps.
+        self.answers[place] = min(self.answers[place] + 1, 255)
+        if self.answers[place] > 1 or self.inputs[place] != _EVENT:
+            doubled = self.answers[place] > 1
+            self._differ(
+                Kind.OUTCOME_DOUBLED if doubled else Kind.OUTCOME_WITHOUT_INPUT,
+                topic,
+                record["offset"],
+                (record["account_id"], event_id),
+                "one outcome" if doubled else "an input record",
+                f"{self.answers[place]} outcomes" if doubled else "none at this offset",
+            )
+
+    def _compare(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> None:
+        """A topic with its table; `look` sees every record of the topic once."""
+        before = self.table.next_offset
+        stored = self.warehouse.rows(shape, self.table.partition, before)
+        for wanted, there in beside(self._in_order(shape, look), stored):
+            if len(wanted) == len(there) == 1:
+                if wanted[0] != there[0]:
+                    self._compare_rows(shape, wanted[0], there[0])
+            else:
+                self._pair(shape, wanted, there)
+
+    def _in_order(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> Iterator[Row]:
+        newest = -1
+        for record in records(self.kafka, shape.topic, self.table.partition, before=self.table.next_offset):
+            look(record)
+            row = shape.row(record)
+            if row[0] < newest:
+                found = f"offset {row[0]} after {newest}"
+                self._differ_row(Kind.OUT_OF_ORDER, shape, row, "outcomes in the order of the log", found)
+            else:
+                newest = row[0]
+                yield row
+
+    def _pair(self, shape: Shape, wanted: list[Row], there: list[Row]) -> None:
+        """Rows of one offset by their names: what is missing, what is there twice, what nobody wrote."""
+        for name in dict.fromkeys(tuple(row[:3]) for row in (*wanted, *there)):
+            mine = [row for row in wanted if tuple(row[:3]) == name]
+            theirs = [row for row in there if tuple(row[:3]) == name]
+            if mine and theirs:
+                self._compare_rows(shape, mine[0], theirs[0])
+            if len(mine) == len(theirs):
+                continue
+            kind = (
+                Kind.ROW_MISSING
+                if len(theirs) < len(mine)
+                else Kind.ROW_DOUBLED
+                if mine
+                else Kind.ROW_UNKNOWN
+            )
+            self._differ_row(kind, shape, (mine or theirs)[0], f"{len(mine)} rows", f"{len(theirs)} rows")
+
+    def _compare_rows(self, shape: Shape, wanted: Row, there: Row) -> None:
+        for name, want, have in altered(shape, wanted, there):
+            self._differ_row(Kind.ROW_ALTERED, shape, wanted, f"{name} {want}", f"{name} {have}")
+
+    def _check_answers(self) -> None:
+        for place, kind in enumerate(self.inputs):
+            if kind == _EVENT and not self.answers[place]:
+                name = self._name_of(self.low + place)
+                self._differ(Kind.NO_OUTCOME, ACCOUNT_EVENTS, self.low + place, name, "one outcome", "none")
+            if self.charges[place]:
+                name = self._name_of(self.low + place)
+                found = f"{self.charges[place]} micro-credits more charged than entered"
+                self._differ(
+                    Kind.CHARGE_WITHOUT_ENTRY, LEDGER_ENTRIES, self.low + place, name, "charge = entry", found
+                )
+
+    def _name_of(self, offset: int) -> tuple[str, str]:
+        """Account and id of an input record, as far as it has them."""
+        if len(self.findings.listed) >= self.findings.listed_max:
+            return "", ""
+        message = next(messages(self.kafka, ACCOUNT_EVENTS, self.table.partition, start=offset))
+        account = (message.key() or b"").decode("utf-8", "replace")
+        try:
+            return account, str(orjson.loads(message.value() or b"")["id"])
+        except (ValueError, KeyError, TypeError):
+            return account, ""
+
+    def _differ_row(self, kind: Kind, shape: Shape, row: Row, expected: str, found: str) -> None:
+        name = (str(row[1]), shape.event_id(row))
+        self._differ(
+            kind, shape.topic if kind is Kind.OUT_OF_ORDER else shape.table, row[0], name, expected, found
+        )
+
+    def _differ(
+        self, kind: Kind, where: str, offset: int, name: tuple[str, str], expected: str, found: str
+    ) -> None:
+        self.findings.add(
+            Difference(
+                kind=kind,
+                where=where,
+                partition=self.table.partition,
+                offset=offset,
+                account_id=name[0],
+                event_id=name[1],
+                expected=expected,
+                found=found,
+            )
+        )
+
+
+def _is_tick(message: Message) -> bool:
+    """A tick only tells the time. Looked for by its name first: it is rare, and parsing is not free."""
+    for name, text in dict(message.headers() or ()).items():
+        if name == "ce_type":
+            return text in (_TICK, TICK_TYPE)
+    value = message.value()
+    if value is None or _TICK not in value:
+        return False
+    try:
+        return bool(orjson.loads(value)["type"] == TICK_TYPE)
+    except (ValueError, KeyError, TypeError):
+        return False

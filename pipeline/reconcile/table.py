@@ -1,0 +1,67 @@
+"""The account table as the changelog has it: the cursor, and what reconcile needs of every row."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from pipeline.reconcile.topics import messages
+from pipeline.settings import Settings
+from schemas.topics import changelog
+
+CURSOR: Final = b"__cursor__"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    posted: int
+    """Micro-credits."""
+    left: int
+    """The sum over its grants."""
+    entry_seq: int
+    entry_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One partition's table after its last committed batch, and the input offset that comes next."""
+
+    partition: int
+    next_offset: int
+    records_read: int
+    digest_written: str
+    digest_found: str
+    rows: dict[str, TableRow]
+
+
+def read_table(settings: Settings, partition: int) -> Table:
+    """Transactions end with the cursor, so what is committed is always the state at the last cursor."""
+    newest: dict[bytes, bytes] = {}
+    for message in messages(settings.kafka, changelog(settings.worker.app_id), partition):
+        key, value = message.key() or b"", message.value()
+        if value is None:
+            newest.pop(key, None)
+        else:
+            newest[key] = value
+    cursor: dict[str, Any] = orjson.loads(newest.pop(CURSOR, b'{"next_offset":0}'))
+    total = sum(_digest(key, row) for key, row in newest.items()) % 2**128
+    return Table(
+        partition=partition,
+        next_offset=cursor["next_offset"],
+        records_read=cursor.get("partition_seq", 0),
+        digest_written=cursor.get("digest", f"{0:032x}"),
+        digest_found=f"{total:032x}",
+        rows={key.decode(): _row(row) for key, row in newest.items()},
+    )
+
+
+def _digest(key: bytes, row: bytes) -> int:
+    text = str(len(key)).encode() + b":" + key + row
+    return int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
+
+
+def _row(row: bytes) -> TableRow:
+    fields: dict[str, Any] = orjson.loads(row)
+    left = sum(grant[4] for grant in fields["grants"])
+    return TableRow(fields["posted"], left, fields["seq"], fields["hash"])

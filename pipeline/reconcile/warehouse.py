@@ -1,0 +1,82 @@
+"""What ClickHouse holds, read without FINAL: a row that stands there twice must show."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from pipeline.clickhouse import Client
+from pipeline.reconcile.stored import Row, Shape
+
+READ_SETTINGS: Final[dict[str, Any]] = {
+    "output_format_json_quote_decimals": 1,
+    "output_format_json_quote_64bit_integers": 0,
+    "date_time_output_format": "iso",
+    "max_execution_time": 3600,
+}
+"""So that amounts and instants come in the form that the records have."""
+
+_ROLLUP: Final = """
+SELECT day, account_id, service, channel, outcome,
+       concat(toString(sum(rows_there)), ' records, ', toString(sum(credits_there)), ' credits') AS expected,
+       concat(toString(sum(rows_rolled)), ' records, ', toString(sum(credits_rolled)), ' credits') AS found
+FROM (
+    SELECT toDate(accepted_at) AS day, account_id, service, channel, outcome,
+           toInt64(1) AS rows_there, images AS images_there, credits AS credits_there,
+           rated_credits AS rated_there, toInt64(0) AS rows_rolled, toInt64(0) AS images_rolled,
+           toDecimal128(0, 6) AS credits_rolled, toDecimal128(0, 6) AS rated_rolled
+    FROM metered_records
+    UNION ALL
+    SELECT day, account_id, service, channel, outcome,
+           0, 0, toDecimal64(0, 6), toDecimal64(0, 6),
+           toInt64(records), toInt64(images), credits, rated_credits
+    FROM usage_daily
+)
+GROUP BY day, account_id, service, channel, outcome
+HAVING sum(rows_there) != sum(rows_rolled) OR sum(images_there) != sum(images_rolled)
+    OR sum(credits_there) != sum(credits_rolled) OR sum(rated_there) != sum(rated_rolled)
+ORDER BY day, account_id, service, channel, outcome
+"""
+
+
+class Warehouse:
+    """One connection; closes with it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def rows(self, shape: Shape, partition: int, before: int) -> Iterator[Row]:
+        """The rows whose cause stands before the input offset `before`, in the order of the log."""
+        columns = ", ".join(shape.fields)
+        return self._select(
+            f"SELECT {columns} FROM {shape.table} "  # noqa: S608  (names of ours)
+            "WHERE partition = {partition:UInt32} AND offset < {before:UInt64} ORDER BY offset",
+            partition=partition,
+            before=before,
+        )
+
+    def newest_offset(self, shape: Shape, partition: int) -> int:
+        """How far the table of a shape has come; -1 when it is empty."""
+        sql = f"SELECT maxOrNull(offset) FROM {shape.table} WHERE partition = {{partition:UInt32}}"  # noqa: S608
+        ((offset,),) = self._select(sql, partition=partition)
+        return -1 if offset is None else int(offset)
+
+    def balances(self, partition: int) -> Iterator[Row]:
+        """Account, posted credits, entry number, offset: the newest of every account."""
+        return self._select(
+            "SELECT account_id, argMax(posted, partition_seq), argMax(entry_seq, partition_seq), "
+            "argMax(offset, partition_seq) FROM account_balances "
+            "WHERE partition = {partition:UInt32} GROUP BY account_id",
+            partition=partition,
+        )
+
+    def rollup_differences(self) -> list[Row]:
+        """Lines of the daily rollup that are not the sum of the rows: their key, expected, found."""
+        return list(self._select(_ROLLUP))
+
+    def _select(self, sql: str, **parameters: int) -> Iterator[Row]:
+        with self._client.raw_stream(
+            sql, parameters=parameters, settings=READ_SETTINGS, fmt="JSONCompactEachRow"
+        ) as stream:
+            for line in stream:
+                yield orjson.loads(line)
