@@ -190,12 +190,12 @@ class Batch:
     def _usage(self, record: LogRecord, event: UsageEvent, place: Place) -> None:
         key = record.key
         assert key is not None, "validation lets no event through whose key is not its subject"
+        account = self._account_now(key, place)
         identity = identity_of(key, event.source, event.event_id)
         first = self._first_answer(identity, place)
         if first is not None:
-            self._usage_again(record, event, first, place)
+            self._usage_again(record, event, first, account, place)
             return
-        account = self._account_now(key, place)
         if account is None:
             detail = f"expected an open account, got {event.account_id!r}"
             self._dead_letter_of(record, event, Reason.UNKNOWN_ACCOUNT, detail, "/subject", place)
@@ -222,12 +222,13 @@ class Batch:
         self._records.append(emit.metered(event, rated, entry, account.posted, place))
         self._remember(identity, event.fingerprint, METERED_CODE, rated.credits, place)
 
-    def _usage_again(self, record: LogRecord, event: UsageEvent, first: FirstAnswer, place: Place) -> None:
+    def _usage_again(
+        self, record: LogRecord, event: UsageEvent, first: FirstAnswer, account: Account | None, place: Place
+    ) -> None:
         if first.fingerprint != event.fingerprint:
             detail = f"expected the content of the event at offset {first.offset}, which has the same source and id"
             self._dead_letter_of(record, event, Reason.CONFLICT, detail, "/id", place)
             return
-        account = self._account_now(event.account_id.encode(), place)
         balance = NO_CREDITS if account is None else account.posted
         reason = REASON_OF_CODE.get(first.code)
         self._records.append(emit.duplicate(event, first, reason or "", balance, place))
@@ -236,16 +237,16 @@ class Batch:
 
     def _command(self, record: LogRecord, command: Command, place: Place) -> None:
         key = command.account_id.encode()
+        account = self._account_now(key, place)
         identity = identity_of(key, command.source, command.command_id)
         first = self._first_answer(identity, place)
         if first is not None:
-            self._command_again(record, command, first, place)
+            self._command_again(record, command, first, account, place)
             return
         late = self._outside_window(command.occurred_at, place.accepted_at)
         if late is not None:
             self._dead_letter_of(record, command, *late, "/time", place)
             return
-        account = self._account_now(key, place)
         cause = Cause(command.source, command.command_id, place.partition, place.offset)
         answer = obey(command, account, self._plans(place.accepted_at), cause, Instant(place.accepted_at))
         match answer:
@@ -261,12 +262,13 @@ class Batch:
         balance = NO_CREDITS if account is None else account.posted
         self._records.append(emit.command_result(command, outcome, refusal, balance, place, place.offset))
 
-    def _command_again(self, record: LogRecord, command: Command, first: FirstAnswer, place: Place) -> None:
+    def _command_again(
+        self, record: LogRecord, command: Command, first: FirstAnswer, account: Account | None, place: Place
+    ) -> None:
         if first.fingerprint != command.fingerprint:
             detail = f"expected the content of the command at offset {first.offset}, which has the same source and id"
             self._dead_letter_of(record, command, Reason.CONFLICT, detail, "/id", place)
             return
-        account = self._account_now(command.account_id.encode(), place)
         balance = NO_CREDITS if account is None else account.posted
         refusal = (REASON_OF_CODE.get(first.code) or "", "")
         self._records.append(emit.command_result(command, "duplicate", refusal, balance, place, first.offset))
