@@ -1,0 +1,1 @@
+"""What operators run: topics, migrations, comparisons."""

@@ -1,0 +1,84 @@
+"""The worker: a Faust app on our own transport, table and loading. `run_worker` is what the command line calls."""
+
+from typing import Final
+
+import faust
+
+from pipeline.kafka import topic_name
+from pipeline.metering import Core
+from pipeline.settings import Settings
+from pipeline.stream import tables, transport
+from pipeline.stream.assignment import Assignment
+from pipeline.stream.ending import end_by
+from pipeline.stream.faust_app import StreamApp
+from schemas.topics import ACCOUNT_EVENTS, changelog
+
+TABLE: Final = "accounts"
+POLL_RECORDS_MAX: Final = 5000
+"""Of one poll, all partitions together."""
+PARTITION_FETCH_BYTES_MAX: Final = 4_194_304
+OFFSETS_INTERVAL_SECONDS: Final = 1.0
+"""How often the group's offsets are told, for lag tools."""
+STREAM_BUFFER_MESSAGES_MAX: Final = 64
+"""Between Faust and the agent, which never waits: the bound that matters is `partition.WAITING_BATCHES_MAX`."""
+REBALANCE_SLACK_SECONDS: Final = 10
+"""Members get this much longer than one commit may take to join a rebalance."""
+
+
+def create_app(settings: Settings, core: Core) -> StreamApp:
+    """The Faust app of this deployment. Connects to nothing yet."""
+    kafka, worker = settings.kafka, settings.worker
+    app = StreamApp(
+        topic_name(kafka, worker.app_id),
+        broker=[f"batch://{each.strip()}" for each in kafka.bootstrap_servers.split(",")],
+        store="accounts://",
+        TableManager=tables.Tables,
+        # So that aiokafka reads committed records only, and Faust tells our TransactionManager of every rebalance.
+        processing_guarantee="exactly_once",
+        recovery_consistency_check=False,
+        table_standby_replicas=0,
+        topic_partitions=kafka.partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        # Reached only before the first seek: what lies outside the log's range is refused when loading.
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=PARTITION_FETCH_BYTES_MAX,
+        broker_max_poll_records=POLL_RECORDS_MAX,
+        broker_session_timeout=worker.session_timeout_ms / 1000,
+        broker_heartbeat_interval=worker.heartbeat_interval_ms / 1000,
+        broker_rebalance_timeout=float(worker.commit_timeout_seconds + REBALANCE_SLACK_SECONDS),
+        broker_commit_interval=OFFSETS_INTERVAL_SECONDS,
+        stream_buffer_maxsize=STREAM_BUFFER_MESSAGES_MAX,
+        stream_recovery_delay=0.0,
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+    )
+    app.held = Assignment(settings, core)
+    app.source_name = topic_name(kafka, ACCOUNT_EVENTS)
+    app.changelog_name = topic_name(kafka, changelog(worker.app_id))
+    _define_table(app, kafka.partitions)
+    _define_agent(app)
+    return app
+
+
+def _define_table(app: StreamApp, partitions: int) -> None:
+    table = app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=partitions)
+    named = table.changelog_topic.get_topic_name()
+    assert named == app.changelog_name, (named, app.changelog_name)
+
+
+def _define_agent(app: StreamApp) -> None:
+    source = app.topic(app.source_name, key_type=bytes, value_type=bytes)
+
+    @app.agent(source, name="meter")
+    async def meter(batches: faust.StreamT[transport.Polled]) -> None:
+        """Hand each batch to its partition's own task, so that partitions never wait for each other."""
+        try:
+            async for event in batches.events():
+                polled: transport.Polled = event.message.value
+                app.held.offer(polled.generation, event.message.partition, polled.records)
+        except Exception as error:  # noqa: BLE001  (Faust would restart the agent and lose the batch)
+            end_by(error, "the agent failed")

@@ -1,0 +1,151 @@
+"""Meters one partition for as long as this worker holds it: fence, load, then one batch at a time.
+
+A batch ends after `batch_rows_max` records or `batch_core_ms_max` in the core, whichever comes first; what was
+polled beyond it stays first in line. While one partition commits in a thread, others compute in the event loop.
+"""
+
+import asyncio
+import gc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.metering import Batch, Core, Folded, LogRecord
+from pipeline.settings import Settings
+from pipeline.stream.dead_letter_limit import DeadLetterLimit
+from pipeline.stream.ending import DEAD_LETTERS, end_process
+from pipeline.stream.fencing import fence
+from pipeline.stream.loading import Loader
+from pipeline.stream.memory import PartitionMemory
+from pipeline.stream.transaction import Transaction
+
+SLICE_RECORDS: Final = 200
+"""Given to the core at once, 2 to 4 ms of work; between slices the clock is read and the event loop turns."""
+WAITING_BATCHES_MAX: Final = 2
+"""Batches' worth of polled records that may wait; a partition with more is not polled."""
+COLLECT_RECORDS: Final = 100_000
+"""Python's cyclic collector runs between batches, after this many records; see `Collector`."""
+
+
+@dataclass(slots=True)
+class Collector:
+    """Keeps the cyclic collector out of the hot path, where it walks every growing batch again and again."""
+
+    _records: int = 0
+
+    def after(self, records: int) -> None:
+        """Count a batch; collect if it is time. Rows are bytes and what was loaded is frozen, so this is short."""
+        self._records += records
+        if self._records >= COLLECT_RECORDS:
+            self._records = 0
+            gc.collect()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all partitions of one worker use together."""
+
+    settings: Settings
+    core: Core
+    threads: ThreadPoolExecutor
+    dead_letter_limit: DeadLetterLimit
+    collector: Collector = field(default_factory=Collector)
+    require_memory: Callable[[], None] = lambda: None
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a partition can take records again."""
+
+
+class PartitionMeter:
+    """One partition in one generation. Made anew, from fencing on, whenever the partition is assigned."""
+
+    def __init__(self, shared: Shared, partition: int) -> None:
+        self.partition = partition
+        self.memory: PartitionMemory | None = None
+        self._shared = shared
+        self._next_offset = 0
+        self._waiting: deque[LogRecord] = deque()
+        self._arrived = asyncio.Event()
+        self._given_up = threading.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._batch_rows_max = shared.settings.worker.batch_rows_max
+
+    async def take_over(self) -> None:
+        """Fence, then load. Both block, so they run in a thread; heartbeats go on meanwhile."""
+        loop = asyncio.get_running_loop()
+        transaction, memory = await loop.run_in_executor(self._shared.threads, self._fence_and_load)
+        self.memory, self._next_offset = memory, memory.cursor.next_offset
+        if not self._given_up.is_set():
+            self.task = loop.create_task(self._meter(transaction, memory))
+
+    def _fence_and_load(self) -> tuple[Transaction, PartitionMemory]:
+        settings = self._shared.settings
+        producer = fence(settings, self.partition)
+        loader = Loader(settings, self._shared.core, self.partition, self._given_up)
+        return Transaction(settings, self.partition, producer), loader.load()
+
+    def abandon(self) -> None:
+        """Start no further batch; a load that is under way ends soon."""
+        self._given_up.set()
+        self._arrived.set()
+
+    async def finished(self) -> None:
+        """Wait until the batch that was running is committed."""
+        if self.task is not None:
+            await self.task
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the partition should not be polled for now."""
+        return len(self._waiting) >= WAITING_BATCHES_MAX * self._batch_rows_max
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was polled is committed."""
+        return not self._waiting and not self._arrived.is_set()
+
+    def offer(self, records: Sequence[LogRecord]) -> None:
+        """Take polled records in line."""
+        # Above it is normal: transaction markers take offsets. Below it is a record that was metered already.
+        assert records[0].offset >= self._next_offset, (self.partition, records[0].offset, self._next_offset)
+        self._next_offset = records[-1].offset + 1
+        self._waiting.extend(records)
+        self._arrived.set()
+
+    async def _meter(self, transaction: Transaction, memory: PartitionMemory) -> None:
+        loop, shared = asyncio.get_running_loop(), self._shared
+        while True:
+            if not self._waiting:
+                self._arrived.clear()
+            await self._arrived.wait()
+            if self._given_up.is_set():
+                return
+            folded, records = await self._fold(memory)
+            self._require_few_dead_letters(folded, records)
+            await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            # Still ours: the meter of another generation has a memory of its own.
+            memory.apply(folded)
+            shared.require_memory()
+            shared.collector.after(records)
+            shared.room.set()
+
+    async def _fold(self, memory: PartitionMemory) -> tuple[Folded, int]:
+        batch = Batch(self._shared.core, memory.view())
+        core_seconds_max = self._shared.settings.worker.batch_core_ms_max / 1000
+        records, core_seconds = 0, 0.0
+        while self._waiting and records < self._batch_rows_max and core_seconds < core_seconds_max:
+            size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))
+            begun = time.perf_counter()
+            batch.feed([self._waiting.popleft() for _ in range(size)])
+            core_seconds += time.perf_counter() - begun
+            records += size
+            await asyncio.sleep(0)
+        return batch.finish(), records
+
+    def _require_few_dead_letters(self, folded: Folded, records: int) -> None:
+        reason = self._shared.dead_letter_limit.exceeded_by(records=records, dead_letters=folded.dead_letters)
+        if reason is not None:
+            end_process(DEAD_LETTERS, reason)

@@ -1,0 +1,83 @@
+"""Ends a worker that is alive and stuck. A thread of its own: it must not depend on what it watches.
+
+It measures progress, not liveness: a partition with records to read whose position stands still, whatever the cause.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from pipeline.kafka import Consumer, KafkaException, TopicPartition, consumer
+from pipeline.settings import Settings
+from pipeline.stream.ending import UNEXPECTED, end_process
+
+LOOK_SECONDS: Final = 1.0
+LOOP_BEAT_SECONDS: Final = 0.5
+ASK_BROKER_SECONDS_MAX: Final = 5.0
+"""For the end of a partition. A broker that does not answer is not the worker's standstill."""
+
+
+class Standing(NamedTuple):
+    """Since when a partition has stood where it stands."""
+
+    position: int
+    since: float
+
+
+class Watchdog(threading.Thread):
+    """Looks once a second. `positions` says how far each held source partition was read or committed."""
+
+    def __init__(self, settings: Settings, topic: str, positions: Callable[[], Mapping[int, int]]) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._settings = settings
+        self._topic = topic
+        self._positions = positions
+        self._stall_seconds = settings.worker.stall_seconds_max
+        self._beat_at = time.monotonic()
+        self._standing: dict[int, Standing] = {}
+        self._asker: Consumer | None = None
+        self.stopped = threading.Event()
+
+    async def beat(self) -> None:
+        """Runs in the event loop for as long as that turns."""
+        while True:
+            self._beat_at = time.monotonic()
+            await asyncio.sleep(LOOP_BEAT_SECONDS)
+
+    def run(self) -> None:
+        """Look until told to stop."""
+        while not self.stopped.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            if now - self._beat_at > self._stall_seconds:
+                end_process(UNEXPECTED, f"the event loop has not turned for {now - self._beat_at:.0f} s")
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        positions = self._positions()
+        self._standing = {
+            partition: self._standing[partition]
+            if partition in self._standing and self._standing[partition].position == position
+            else Standing(position, now)
+            for partition, position in positions.items()
+        }
+        for partition, standing in self._standing.items():
+            if (
+                now - standing.since > self._stall_seconds
+                and (end := self._end(partition)) > standing.position
+            ):
+                end_process(
+                    UNEXPECTED,
+                    f"partition {partition} of {self._topic} has stood at offset {standing.position} for "
+                    f"{now - standing.since:.0f} s, although the log goes on to {end}",
+                )
+
+    def _end(self, partition: int) -> int:
+        if self._asker is None:
+            self._asker = consumer(self._settings.kafka)
+        try:
+            place = TopicPartition(self._topic, partition)
+            return self._asker.get_watermark_offsets(place, timeout=ASK_BROKER_SECONDS_MAX)[1]
+        except KafkaException:
+            return 0

@@ -1,0 +1,127 @@
+"""Runs the worker as a process: checks first, one event loop, a watchdog, and an end that is always quick."""
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+from contextlib import suppress
+from typing import Final, NoReturn, cast
+
+import faust
+from faust.exceptions import ConsumerNotStarted
+
+from pipeline.admin.topics import TopicsDifferError, require_topics
+from pipeline.bootstrap import load_core
+from pipeline.kafka import KafkaException
+from pipeline.metering import Core
+from pipeline.settings import Settings
+from pipeline.stream.app import create_app
+from pipeline.stream.ending import FAILED, REFUSED, STOPPED, UNAVAILABLE, UNEXPECTED, end_by, end_process
+from pipeline.stream.faust_app import StreamApp
+from pipeline.stream.transport import Consumer
+from pipeline.stream.watchdog import Watchdog
+
+STOP_SECONDS_MAX: Final = 8.0
+"""After SIGTERM; then the process ends as it is, which loses nothing: an open transaction is aborted."""
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_logger = logging.getLogger(__name__)
+
+
+class StreamWorker(faust.Worker):
+    """Faust's worker, which ends the process when any of its services crashes."""
+
+    app: StreamApp
+
+    def __init__(self, app: StreamApp, watchdog: Watchdog) -> None:
+        super().__init__(
+            app,
+            quiet=True,
+            override_logging=False,
+            redirect_stdouts=False,
+            loop=asyncio.get_event_loop(),
+        )
+        self.spinner = None
+        self._watchdog = watchdog
+
+    async def on_first_start(self) -> None:
+        """Start the watchdog with the event loop it watches."""
+        await super().on_first_start()
+        self.add_future(self._watchdog.beat())
+        self._watchdog.start()
+
+    def _crash(self, reason: BaseException) -> None:
+        if self._signal_stop_time is None:
+            end_by(reason, "a service of the worker crashed")
+        super()._crash(reason)
+
+    def _on_sigint(self) -> None:
+        self._on_sigterm()
+
+    def _on_sigterm(self) -> None:
+        timer = threading.Timer(STOP_SECONDS_MAX, end_process, (FAILED, "stopping took too long"))
+        timer.daemon = True
+        timer.start()
+        self._watchdog.stopped.set()
+        super()._on_sigterm()
+
+    async def _stop_on_signal(self, signal: object) -> None:
+        """Finish the running batches and leave the group, so that another worker takes over at once.
+
+        The parts of Faust are not taken down one by one: that takes seconds and can hang, and saves nothing.
+        """
+        _logger.info("stopping after %s", signal)
+        await self.app.held.release()
+        with suppress(ConsumerNotStarted):
+            await cast("Consumer", self.app.consumer).leave_group()
+        end_process(STOPPED, "stopped as asked")
+
+
+def run_worker(settings: Settings) -> NoReturn:
+    """Check the topics, then meter until a signal comes. Never returns."""
+    _log_to_stderr()
+    try:
+        require_topics(settings)
+        core = load_core(settings)
+    except TopicsDifferError as error:
+        end_process(REFUSED, str(error))
+    except ValueError as error:
+        end_process(REFUSED, f"the published price books and plans cannot be used: {error}")
+    except KafkaException as error:
+        end_process(UNAVAILABLE, f"no broker at {settings.kafka.bootstrap_servers}: {error}")
+    run_app(settings, core)
+
+
+def _log_to_stderr() -> None:
+    """Our own words, and of Faust, mode and aiokafka what is wrong. Their services log under our module names."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
+    for name in ("pipeline.stream.assignment", "pipeline.stream.ending", "pipeline.stream.worker"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def run_app(settings: Settings, core: Core) -> NoReturn:
+    """Run the worker with this core."""
+    # Batches are short-lived and large: the collector would walk each of them many times. See `Collector`.
+    gc.disable()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    app = create_app(settings, core)
+    assert not app.conf.web_enabled, "the worker listens on nothing"
+    worker = StreamWorker(app, Watchdog(settings, app.source_name, lambda: progress(app)))
+    try:
+        worker.loop.run_until_complete(worker.start())
+    except Exception as error:  # noqa: BLE001  (the top of the process)
+        end_by(error, "the worker could not go on")
+    end_process(UNEXPECTED, "Faust ended by itself")
+
+
+def progress(app: StreamApp) -> dict[int, int]:
+    """How far each partition has come: committed, or, with nothing left to commit, polled (markers included)."""
+    come: dict[int, int] = {}
+    for partition, meter in list(app.held.meters.items()):
+        memory = meter.memory
+        if memory is None:
+            continue
+        read_to = cast("Consumer", app.consumer).read_to(partition) if meter.is_idle else None
+        come[partition] = max(memory.cursor.next_offset, read_to or 0)
+    return come

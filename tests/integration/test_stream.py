@@ -1,0 +1,260 @@
+"""The worker as a process on a real broker: what it must survive, and what it must refuse."""
+
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.admin.topics import ensure_topics
+from pipeline.domain.usage import AccountId
+from pipeline.kafka import NewTopic, TopicPartition, admin, producer, topic_name
+from pipeline.settings import KafkaSettings, Settings, WorkerSettings
+from pipeline.state import decode_account
+from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS, changelog
+from tests import builders
+from tests.builders import issue_grant, open_account, usage
+from tests.stack import wait_until
+from tests.stream_workers import (
+    Feed,
+    Outcomes,
+    Said,
+    assert_each_offset_once,
+    read_table,
+    wait_until_held,
+    workers,
+)
+
+pytestmark = pytest.mark.integration
+
+CREDITS_GRANTED = 1_000_000
+MICROS = 1_000_000
+
+
+@pytest.fixture
+def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
+    """A deployment of its own on the session's broker, its topics made."""
+    settings = Settings(
+        home=tmp_path,
+        kafka=kafka.model_copy(update={"topic_prefix": f"s{uuid4().hex[:10]}."}),
+        worker=WorkerSettings(dead_letter_window_records=500),
+        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
+    )
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def feed(deployment: Settings) -> Feed:
+    return Feed(deployment.kafka)
+
+
+@pytest.fixture
+def outcomes(deployment: Settings) -> Outcomes:
+    return Outcomes(deployment.kafka)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def open_accounts(feed: Feed, count: int) -> list[str]:
+    """Accounts with credits enough for any test."""
+    names = [f"acct-{number}" for number in range(count)]
+    for name in names:
+        feed.send(open_account("pro", account=name, at=now_ms()))
+        grant = issue_grant(str(CREDITS_GRANTED), grant_id=f"pack-{name}", account=name, at=now_ms())
+        feed.send(grant)
+    feed.flush()
+    return names
+
+
+def spend(feed: Feed, accounts: list[str], count: int, *, named: str = "e") -> None:
+    for number in range(count):
+        feed.send(usage(account=accounts[number % len(accounts)], event_id=f"{named}{number}", at=now_ms()))
+    feed.flush()
+
+
+def assert_table_agrees(settings: Settings, said: list[Said], accounts: list[str]) -> None:
+    """Each account's credits are what was granted, less what was metered: neither lost nor doubled."""
+    spent = dict.fromkeys(accounts, Decimal(0))
+    for each in said:
+        if each.body.get("outcome") == "metered":
+            spent[each.body["account_id"]] += Decimal(each.body["credits"])
+    rows = read_table(settings)
+    for name in accounts:
+        account = decode_account(AccountId(name), rows[name.encode()])
+        granted = sum(grant.credits for grant in account.grants)
+        assert Decimal(granted - account.posted) / MICROS == spent[name], name
+
+
+def test_two_workers_share_the_partitions_and_a_kill_loses_and_doubles_nothing(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    accounts = open_accounts(feed, 40)
+    with workers(deployment, "a", "b") as (a, b):
+        wait_until_held(deployment, a, b)
+        flood = threading.Thread(target=spend, args=(feed, accounts, 12_000))
+        flood.start()
+        outcomes.wait_for(500)
+        a.send(SIGKILL)
+        flood.join()
+        outcomes.wait_for(feed.sent)
+        assert b.held() == set(range(deployment.kafka.partitions))
+    said = outcomes.settle()
+    assert_each_offset_once(said, feed.sent)
+    assert_table_agrees(deployment, said, accounts)
+
+
+def test_a_restarted_worker_goes_on_from_the_cursor_and_still_knows_what_it_has_answered(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    accounts = open_accounts(feed, 8)
+    first = usage(account=accounts[0], event_id="first", at=now_ms())
+    feed.send(first)
+    feed.flush()
+    with workers(deployment, "a") as (a,):
+        outcomes.wait_for(feed.sent)
+        a.send(SIGTERM)
+        assert a.wait_for_end() == 0, a.log
+    feed.send(first)
+    spend(feed, accounts, 50)
+    with workers(deployment, "b") as (b,):
+        said = outcomes.wait_for(feed.sent)
+        assert "8 accounts" in b.log
+    assert_each_offset_once(outcomes.settle(), feed.sent)
+    again = [each.body["outcome"] for each in said if each.body.get("event_id") == "first"]
+    assert again == ["metered", "duplicate"]
+    assert_table_agrees(deployment, said, accounts)
+
+
+def test_a_stopping_worker_hands_over_before_its_session_would_run_out(deployment: Settings) -> None:
+    with workers(deployment, "a", "b") as (a, b):
+        wait_until_held(deployment, a, b)
+        a.send(SIGTERM)
+        session_seconds = deployment.worker.session_timeout_ms / 1000
+        wait_until_held(deployment, b, seconds_max=session_seconds - 1)
+        assert a.wait_for_end() == 0, a.log
+
+
+def test_a_worker_that_slept_through_its_session_writes_nothing_when_it_wakes(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    accounts = open_accounts(feed, 20)
+    with workers(deployment, "sleeper", "heir") as (sleeper, heir):
+        wait_until_held(deployment, sleeper, heir)
+        flood = threading.Thread(target=spend, args=(feed, accounts, 8_000))
+        flood.start()
+        outcomes.wait_for(200)
+        sleeper.send(SIGSTOP)
+        flood.join()
+        wait_until_held(deployment, heir)
+        outcomes.wait_for(feed.sent)
+        sleeper.send(SIGCONT)
+        wait_until(
+            "the sleeper is back in the group or has ended",
+            lambda: sleeper.process.poll() is not None or "holds" in sleeper.log.split("holds", 1)[1],
+        )
+        spend(feed, accounts, 500, named="after")
+        outcomes.wait_for(feed.sent)
+    said = outcomes.settle()
+    assert_each_offset_once(said, feed.sent)
+    assert_table_agrees(deployment, said, accounts)
+
+
+def test_a_forged_changelog_row_stops_the_worker(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    run_once(deployment, feed, outcomes)
+    key, row = next(iter(read_table(deployment).items()))
+    forger = producer(deployment.kafka)
+    topic = topic_name(deployment.kafka, changelog(deployment.worker.app_id))
+    forger.produce(topic, row.replace(b"1000000000000", b"1000000000001"), key)
+    forger.flush()
+    assert_refuses(deployment, "digest")
+
+
+def test_a_recreated_input_topic_stops_the_worker(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    run_once(deployment, feed, outcomes)
+    client, topic = admin(deployment.kafka), topic_name(deployment.kafka, ACCOUNT_EVENTS)
+    client.delete_topics([topic])[topic].result(30)
+    wait_until("the topic is gone", lambda: topic not in client.list_topics(timeout=10).topics)
+    ensure_topics(deployment)
+    assert_refuses(deployment, "it was recreated")
+
+
+def test_events_deleted_before_they_were_metered_stop_the_worker(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    run_once(deployment, feed, outcomes)
+    spend(feed, ["acct-0"], 5)
+    topic = topic_name(deployment.kafka, ACCOUNT_EVENTS)
+    everything = [TopicPartition(topic, each, -1) for each in range(deployment.kafka.partitions)]
+    for future in admin(deployment.kafka).delete_records(everything).values():
+        future.result(30)
+    assert_refuses(deployment, "retention has deleted events that were never metered")
+
+
+def test_topics_that_would_lose_data_stop_the_worker(deployment: Settings) -> None:
+    client, topic = admin(deployment.kafka), topic_name(deployment.kafka, METERED_RECORDS)
+    client.delete_topics([topic])[topic].result(30)
+    wait_until("the topic is gone", lambda: topic not in client.list_topics(timeout=10).topics)
+    client.create_topics([NewTopic(topic, deployment.kafka.partitions, 1)])[topic].result(30)
+    assert_refuses(deployment, "expected retention.ms at least")
+
+
+def test_too_many_dead_letters_stop_the_worker_before_they_are_committed(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    for _ in range(2000):
+        feed.send_bytes(b"not json")
+    feed.flush()
+    with workers(deployment, "a") as (worker,):
+        assert worker.wait_for_end(30) == 6, worker.log
+        assert "DEAD_LETTER_SHARE_MAX" in worker.log
+    assert len(outcomes.settle()) < feed.sent
+
+
+def test_markers_of_transactions_in_the_input_are_stepped_over(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    accounts = open_accounts(feed, 4)
+    publisher = producer(deployment.kafka, transactional_id="publisher")
+    publisher.init_transactions(30)
+    topic = topic_name(deployment.kafka, ACCOUNT_EVENTS)
+    for number in range(6):
+        publisher.begin_transaction()
+        publisher.produce(topic, b"in a transaction", b"acct")
+        if number % 2:
+            publisher.abort_transaction(30)
+        else:
+            publisher.commit_transaction(30)
+            feed.sent += 1
+    with workers(deployment, "a"):
+        outcomes.wait_for(feed.sent)
+        spend(feed, accounts, 20)
+        outcomes.wait_for(feed.sent)
+    assert_each_offset_once(outcomes.settle(), feed.sent)
+
+
+def run_once(deployment: Settings, feed: Feed, outcomes: Outcomes) -> None:
+    """A little is metered, and the worker stopped."""
+    spend(feed, open_accounts(feed, 4), 20, named="once")
+    with workers(deployment, "once") as (worker,):
+        outcomes.wait_for(feed.sent)
+        worker.send(SIGTERM)
+        assert worker.wait_for_end() == 0, worker.log
+
+
+def assert_refuses(deployment: Settings, because: str) -> None:
+    """A worker started now ends with the code that asks for a person, and says why and what to do."""
+    with workers(deployment, "refusing") as (worker,):
+        assert worker.wait_for_end(30) == 4, worker.log
+        assert because in worker.log
+        assert "Remedy:" in worker.log
