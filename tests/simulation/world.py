@@ -1,0 +1,159 @@
+"""A small hostile world from one seed: late, doubled, reordered, conflicting and broken input; crashes and replays.
+
+The core runs as the shell would run it: batches of any size, a crash after computing (nothing is kept, the batch is
+cut anew), a restart that knows only the changelog's bytes. The auditor reads the same log and says what must be.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import schemas
+from pipeline.domain.instants import HOUR_MS, format_instant
+from tests.builders import (
+    NOON,
+    SECRET,
+    TICK,
+    Partition,
+    Record,
+    command,
+    issue_grant,
+    open_account,
+    record,
+    usage,
+)
+from tests.simulation.auditor import Auditor, AuditRules, Verdict, rules_from_plan_file
+
+ACCOUNTS = 5
+STEPS_MS = (0, 0, 0, 1, 1000, HOUR_MS, 9 * HOUR_MS, 60 * HOUR_MS)
+PLANS = Path(schemas.__file__).parent / "plans" / "2026-01.json"
+
+
+def events(random: Random, count: int) -> Iterator[tuple[int, dict[str, Any] | bytes]]:
+    """(accepted_at, event): what a few careless producers and operators send."""
+    at: int = NOON
+    sent: list[dict[str, Any]] = []
+    for number in range(count):
+        at += random.choice(STEPS_MS)
+        event = _event(random, number, at, sent)
+        if isinstance(event, dict):
+            sent.append(event)
+        yield at, event
+
+
+def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> dict[str, Any] | bytes:
+    account = f"a{random.randrange(ACCOUNTS)}"
+    draw = random.random()
+    if draw < 0.05:
+        return open_account(
+            random.choice(["free", "prepaid", "starter", "gold"]),
+            account=account,
+            at=at,
+            command_id=f"o{number}",
+        )
+    if draw < 0.15:
+        return _grant(random, number, account, at)
+    if draw < 0.18:
+        grant_id = f"g{random.randrange(max(1, number))}"
+        return command("void_grant", {"grant_id": grant_id}, account=account, at=at, command_id=f"v{number}")
+    if draw < 0.21:
+        return dict(TICK)
+    if draw < 0.35 and sent:
+        return _again(random, at, sent)
+    if draw < 0.42:
+        return _broken(random, account, number, at)
+    return _usage(random, account, number, at)
+
+
+def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
+    begins = random.choice([None, None, at - HOUR_MS, at + random.randrange(1, 80) * HOUR_MS])
+    ends = random.choice([None, (begins or at) + random.randrange(0, 100) * HOUR_MS + 1])
+    terms: dict[str, Any] = {
+        "kind": random.choice(["prepaid", "promotional", "goodwill", "monthly"]),
+        "priority": random.choice([None, None, 0, 10, 99]),
+        "effective_at": None if begins is None else format_instant(begins),
+        "expires_at": None if ends is None else format_instant(ends),
+    }
+    amount = random.choice(["1", "7.5", "20", "0.000001", "1000"])
+    return issue_grant(amount, grant_id=f"g{number}", account=account, at=at, **terms)
+
+
+def _usage(random: Random, account: str, number: int, at: int) -> dict[str, Any]:
+    time = at + random.choice([0, 0, 0, -1000, -70 * HOUR_MS, -73 * HOUR_MS, 200_000, 400_000])
+    images = random.choice([1, 1, 1, 2, 5, 40])
+    service, data = random.choice(_KINDS)
+    return usage(service, data, account=account, event_id=f"e{number}", at=time, images=images)
+
+
+_KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("image_generation", {"quality": "medium", "width": 1024, "height": 1024}),
+    ("image_generation", {"quality": "high", "width": 2048, "height": 2048, "transparent_background": True}),
+    ("background_removal", {"format": "png", "transparent_background": True}),
+    ("image_analysis", {"languages": ["de", "en"]}),
+    ("upscaling", {"input_width": 512, "input_height": 512, "scale": 4}),
+    ("upscaling", {"input_width": 777, "input_height": 999, "scale": 1.337}),
+    ("post_processing", {"output_width": 3000, "output_height": 1000}),
+    ("transparent_background", {"note": "kept"}),
+]
+
+
+def _again(random: Random, at: int, sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """A resend, sometimes stamped anew, sometimes with other content under the same id."""
+    first = random.choice(sent[-30:])
+    if "usage" not in str(first.get("type")) or random.random() < 0.6:
+        return first
+    if random.random() < 0.5 or not isinstance(first.get("data"), dict):
+        return {**first, "time": format_instant(at)}
+    return {**first, "data": {**first["data"], "images": 3}}
+
+
+def _broken(random: Random, account: str, number: int, at: int) -> dict[str, Any] | bytes:
+    event = usage("image_analysis", account=account, event_id=f"b{number}", at=at)
+    match random.randrange(6):
+        case 0:
+            return json.dumps(event).encode()[: random.randrange(60)]
+        case 1:
+            return {**event, "data": {"images": random.choice([0, True, 1.0, "1", None, 10_001, -1])}}
+        case 2:
+            return {**event, "type": "org.apimage.usage.teleport.v1"}
+        case 3:
+            return {name: value for name, value in event.items() if name != random.choice(list(event))}
+        case 4:
+            grant = issue_grant(grant_id=f"x{number}", account=account, at=at)
+            return {**grant, "data": {**grant["data"], "credits": "1000000"}}
+        case _:
+            return {**event, "subject": "nobody"}
+
+
+def play(seed: int, count: int = 120) -> tuple[Partition, list[Verdict], Auditor]:
+    """One world: the core with crashes and restarts, and the auditor over the same log."""
+    random = Random(seed)
+    log = [record(event, offset=offset, at=at) for offset, (at, event) in enumerate(events(random, count))]
+    auditor = Auditor(_rules())
+    verdicts = [auditor.judge(each.timestamp, each.key, each.value, each.headers) for each in log]
+    return _run(random, log), verdicts, auditor
+
+
+def _rules() -> AuditRules:
+    return rules_from_plan_file(PLANS, {"test-key": SECRET})
+
+
+def _run(random: Random, log: list[Record]) -> Partition:
+    partition, rest = Partition(), log
+    while rest:
+        size = random.randint(1, len(rest))
+        folded = partition.run(rest[:size])
+        if random.random() < 0.3:
+            continue  # Crashed before the commit: nothing of it was kept.
+        partition.apply(folded)
+        rest = rest[size:]
+        if random.random() < 0.3:  # Restarted: all that is known now came from bytes.
+            partition = Partition(
+                accounts=dict(partition.accounts),
+                identities=dict(partition.identities),
+                cursor=partition.cursor,
+                said=partition.said,
+            )
+    return partition
