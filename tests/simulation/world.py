@@ -27,7 +27,7 @@ from tests.builders import (
 from tests.simulation.auditor import Auditor, AuditRules, Verdict, rules_from_plan_file
 
 ACCOUNTS = 5
-STEPS_MS = (0, 0, 0, 1, 1000, HOUR_MS, 9 * HOUR_MS, 60 * HOUR_MS)
+STEPS_MS = (0, 0, 0, 0, 1, 1, 1000, 1000, HOUR_MS, 9 * HOUR_MS, 60 * HOUR_MS)
 PLANS = Path(schemas.__file__).parent / "plans" / "2026-01.json"
 
 
@@ -37,7 +37,15 @@ def events(random: Random, count: int) -> Iterator[tuple[int, dict[str, Any] | b
     sent: list[dict[str, Any]] = []
     for number in range(count):
         at += random.choice(STEPS_MS)
-        event = _event(random, number, at, sent)
+        opening = (
+            number < ACCOUNTS - 1
+        )  # All but one are open from the start, so that most usage finds credits.
+        plan = random.choice(["free", "starter", "prepaid"])
+        event = (
+            open_account(plan, account=f"a{number}", at=at, command_id=f"o{number}")
+            if opening
+            else _event(random, number, at, sent)
+        )
         if isinstance(event, dict):
             sent.append(event)
         yield at, event
