@@ -6,7 +6,6 @@ Anything else is a fault of ours and keeps its traceback.
 
 import functools
 import signal
-import sys
 from collections.abc import Callable
 from enum import IntEnum
 from types import FrameType
@@ -96,14 +95,40 @@ def _explain(error: CliError) -> None:
 
 
 def _operating(error: Exception) -> CliError | None:
-    """Trouble of the outside world, known by its class's module: the vendors' may not be loaded."""
-    vendor = type(error).__module__.partition(".")[0]
-    if vendor in {"cimpl", "confluent_kafka"} and "confluent_kafka" in sys.modules:
-        return unavailable("Kafka", str(error))
-    if vendor in {"clickhouse_connect", "urllib3"}:
-        first_line = (str(error).splitlines() or [""])[0]
-        return unavailable("ClickHouse", first_line)
-    return None
+    """Trouble of the outside world. The vendors' modules are loaded here only, when something has failed."""
+    from pydantic import ValidationError
+
+    from pipeline.clickhouse import ClickHouseError, OperationalError
+    from pipeline.client.outcomes import OutcomeTimeoutError
+    from pipeline.client.publisher import DeliveryError
+    from pipeline.kafka import KafkaException
+
+    match error:
+        case ValidationError(title="Settings"):
+            first = error.errors()[0]
+            name = "__".join(["CREDITSTREAM", *map(str, first["loc"])]).upper().replace("__", "_", 1)
+            return CliError(Exit.USAGE, f"the setting {name} is not usable", why=first["msg"])
+        case DeliveryError() if error.is_refusal:
+            return CliError(Exit.FAILED, "the broker refused an event", why=str(error))
+        case DeliveryError() | KafkaException():
+            return unavailable("Kafka", str(error))
+        case OutcomeTimeoutError():
+            return CliError(
+                Exit.TIMEOUT,
+                str(error),
+                why="the events are safe in the log; no worker has answered them yet",
+                next_step="`creditstream status`; the outcome will be in `creditstream explain EVENT_ID`",
+            )
+        case OperationalError():
+            return unavailable("ClickHouse", _first_line(error))
+        case ClickHouseError():
+            return CliError(Exit.FAILED, "ClickHouse refused the query", why=_first_line(error))
+        case _:
+            return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def unavailable(what: str, why: str) -> CliError:

@@ -35,7 +35,8 @@ class DeliveryError(Exception):
 
     def __init__(self, error: KafkaError, *, not_sent: int, of: int) -> None:
         super().__init__(f"{not_sent} of {of} events not acknowledged, the first because: {error.str()}")
-        self.error = error
+        self.is_refusal = error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG}
+        """Whether the event is at fault and not the broker: another try would end the same."""
 
 
 class Publisher:

@@ -1,0 +1,60 @@
+"""Assembles the command line: which commands there are, under which heading, each with the same ends."""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import typer
+
+from pipeline.cli import account, price, send, services, simulate, stack
+from pipeline.cli.exits import EXIT_CODES_HELP, guarded
+from pipeline.cli.output import write
+
+STACK: Final = "Local stack"
+USE: Final = "Use it"
+LOOK: Final = "See what happened"
+RULES: Final = "Try the rules (no Kafka needed)"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # A traceback of ours is for a bug report: whole and plain.
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES_HELP,
+    help="Usage events from Kafka, priced in credits by a Faust stream, stored in ClickHouse.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        write(f"creditstream {version('creditstream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def creditstream(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
+    ] = False,
+) -> None:
+    """Usage events from Kafka, priced in credits by a Faust stream, stored in ClickHouse.
+
+    Results go to stdout, talk and progress to stderr. Settings: CREDITSTREAM_… in the environment, and settings.json
+    in the state directory (CREDITSTREAM_HOME, else ./.creditstream).
+    """
+    del version
+
+
+def _register(panel: str, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        name = command.__name__.replace("_", "-")
+        app.command(name, rich_help_panel=panel, epilog=EXIT_CODES_HELP)(guarded(command))
+
+
+_register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
+_register(USE, send.send)
+account.register()
+app.add_typer(account.app, name="account", rich_help_panel=USE)
+_register(RULES, price.price, simulate.simulate)
+_register("Programs of a deployment", services.worker, services.sink, services.setup)

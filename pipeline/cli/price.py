@@ -1,0 +1,52 @@
+"""`creditstream price`: what usage costs, by the same rules as the stream, without Kafka, accounts or policy."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.exits import CliError, Exit
+
+if TYPE_CHECKING:
+    from pipeline.pricing import Pricing
+
+
+def price(
+    source: Annotated[
+        str, typer.Argument(metavar="[FILE|-]", help="NDJSON of usage events; `-` is stdin")
+    ] = "-",
+    *,
+    at: Annotated[
+        str,
+        typer.Option(metavar="INSTANT", help="Which price book: the one in force at this RFC 3339 instant"),
+    ] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Add the steps of each price")] = False,
+) -> None:
+    """Price usage events: one JSON object a line in, one a line out, in order. Needs no Kafka.
+
+    Each line is a CloudEvent, or as little of one as `{"service": "upscaling", "data": {…}}`. Answers carry `id` and
+    `credits`, or `credits: null` with `reason` and `detail`. The price book is the one in force at --at, else at the
+    event's `accepted_at`, else at its `time`, else the newest. Blank lines are passed over.
+
+    Example: echo '{"id":"1","service":"image_generation","data":{"quality":"high","width":1024,"height":1024,
+    "images":4}}' | creditstream price
+    """
+    from pipeline.cli.ndjson import opened, slices, write_lines
+
+    pricing = _pricing(at, explain=explain)
+    with opened(source) as lines:
+        for each in slices(lines):
+            write_lines(pricing.answer(number, line) for number, line in each)
+
+
+def _pricing(at: str, *, explain: bool) -> "Pricing":
+    from pipeline.domain.instants import parse_instant
+    from pipeline.pricing import Pricing
+    from pipeline.settings import Settings
+
+    options: dict[str, Any] = {"explain": explain}
+    if at:
+        try:
+            options["at"] = parse_instant(at)
+        except ValueError as error:
+            raise CliError(Exit.USAGE, "--at is no instant", why=str(error)) from error
+    return Pricing(Settings().rules, **options)

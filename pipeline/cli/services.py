@@ -1,0 +1,39 @@
+"""The programs that a deployment runs, started by the local stack, a container or an init system."""
+
+from pipeline.cli.exits import CliError, Exit
+
+
+def worker() -> None:
+    """Run a stream worker: usage events in, balances and records out, exactly once. Ends on SIGTERM."""
+    from pipeline.settings import Settings
+    from pipeline.stream.worker import run_worker
+
+    run_worker(Settings())
+
+
+def sink() -> None:
+    """Run a sink: records from Kafka into ClickHouse, exactly once. Ends on SIGTERM."""
+    from pipeline.settings import Settings
+    from pipeline.sink.worker import run
+
+    run(Settings())
+
+
+def setup() -> None:
+    """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
+    from pipeline.admin.migrate import MigrationRefusedError, migrate
+    from pipeline.admin.topics import TopicsDifferError, ensure_topics
+    from pipeline.cli.output import say, write
+    from pipeline.settings import Settings
+
+    settings = Settings()
+    try:
+        for topic in ensure_topics(settings):
+            write(f"created topic {topic}")
+        for migration in migrate(settings):
+            write(f"applied {migration}")
+    except (TopicsDifferError, MigrationRefusedError) as error:
+        raise CliError(
+            Exit.REFUSED, "the topics or tables are not as they must be", why=str(error)
+        ) from error
+    say("Topics and tables are ready.")
