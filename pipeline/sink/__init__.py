@@ -1,0 +1,1 @@
+"""The way from Kafka to ClickHouse: every committed record once, in planned blocks."""

@@ -1,0 +1,127 @@
+"""One partition of all four topics at one sink: reads ahead, plans, inserts, one plan after the other.
+
+Begins with what its predecessor left: a plan that is not known to be inserted is read and inserted again first,
+exactly as it was written. Then: write the next plan, insert it, and so on. Never two at a time.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from pipeline.sink.insert import Inserter
+from pipeline.sink.plan import BlockLimits, Buffer, is_covered, next_plan, settled
+from pipeline.sink.plan_log import PlanLog
+from schemas.sink_plan import SinkPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What all partitions of one sink share."""
+
+    inserter: Inserter
+    pool: Executor
+    limits: BlockLimits
+    age_seconds_max: float
+
+
+class SinkPartition:
+    """Called from one thread only; its work runs in the pool, one task at a time."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        log: PlanLog,
+        plan: SinkPlan | None,
+        buffers: Mapping[str, Buffer],
+        topic_ids: Mapping[str, str],
+        tools: Tools,
+    ) -> None:
+        self.number = number
+        self.buffers = buffers
+        self._log = log
+        self._topic_ids = topic_ids
+        self._tools = tools
+        self._replay = plan if plan is not None and not plan.inserted else None
+        self._fenced_at = time.monotonic()
+        self._settled = plan is None or plan.inserted
+        self._work: Future[None] | None = None
+        self._given_up = threading.Event()
+        self._waiting_since: float | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._work is not None and not self._work.done()
+
+    def inserted_to(self) -> dict[str, int]:
+        """Up to where each topic is stored, for those who watch the lag."""
+        return (
+            {}
+            if self._work or self._replay
+            else {name: buffer.first for name, buffer in self.buffers.items()}
+        )
+
+    def add(self, topic: str, offset: int, timestamp_ms: int, value: bytes | None) -> None:
+        self.buffers[topic].add(offset, timestamp_ms, value)
+
+    def wants(self, topic: str) -> bool:
+        """Whether more records of `topic` may be read into memory. A plan to repeat is read whole."""
+        if self._replay is not None and not is_covered(self._replay, self.buffers):
+            return any(
+                planned.topic == topic and planned.end > self.buffers[topic].read_to
+                for planned in self._replay.ranges
+            )
+        return not self.buffers[topic].is_full(self._tools.limits)
+
+    def step(self, now: float) -> None:
+        """Begin what can be begun. Raises what went wrong in the pool."""
+        if self._work is not None:
+            if not self._work.done():
+                return
+            self._work.result()
+            self._work = None
+        if self._replay is not None:
+            if is_covered(self._replay, self.buffers):
+                plan, self._replay = self._replay, None
+                self._begin(plan, self._take(plan), is_written=True)
+        elif self._is_ready(now):
+            plan = next_plan(self.number, self.buffers, self._topic_ids, self._tools.limits)
+            self._begin(plan, self._take(plan), is_written=False)
+        elif not self._settled and self._is_idle():
+            self._settled = True
+            plan = settled(self.number, self.buffers, self._topic_ids)
+            self._work = self._tools.pool.submit(self._log.write, plan)
+
+    def give_up(self) -> None:
+        """The partition is another's, or the process ends. What is in flight is safe under its token."""
+        self._given_up.set()
+
+    def _begin(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]], *, is_written: bool) -> None:
+        self._settled = False
+        self._waiting_since = None
+        work = self._repeat if is_written else self._write_and_insert
+        self._work = self._tools.pool.submit(work, plan, blocks)
+
+    def _write_and_insert(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+        self._log.write(plan)
+        self._tools.inserter.insert(plan, blocks, since=time.monotonic(), given_up=self._given_up)
+
+    def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+        self._tools.inserter.insert(plan, blocks, since=self._fenced_at, given_up=self._given_up)
+
+    def _take(self, plan: SinkPlan) -> dict[str, list[bytes]]:
+        return {planned.topic: self.buffers[planned.topic].take(planned.end) for planned in plan.ranges}
+
+    def _is_ready(self, now: float) -> bool:
+        if not any(buffer.rows for buffer in self.buffers.values()):
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if now - self._waiting_since >= self._tools.age_seconds_max:
+            return True
+        return any(buffer.is_full(self._tools.limits) for buffer in self.buffers.values())
+
+    def _is_idle(self) -> bool:
+        return all(buffer.at_end and not buffer.rows for buffer in self.buffers.values())
