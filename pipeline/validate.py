@@ -17,10 +17,10 @@ from pipeline.domain.reasons import Reason
 from pipeline.domain.signing import signed_bytes, verified
 from pipeline.domain.usage import AccountId, UsageEvent, fingerprint_of
 from pipeline.validate_command import COMMANDS, parse_body
-from pipeline.validate_data import CHANNELS, Fault, ServiceData, integer, service_data, shown
+from pipeline.validate_data import CHANNELS, Fault, ServiceData, integer, is_text, service_data, shown
 from schemas.account_command import TICK_TYPE
 from schemas.base import ACCOUNT_ID_PATTERN, EVENT_ID_LENGTH_MAX, SOURCE_LENGTH_MAX
-from schemas.usage_event import IMAGES_MAX, TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
+from schemas.usage_event import DATA_NESTING_MAX, IMAGES_MAX, TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
 
 SERVICES: Final[dict[str, ServiceData]] = {
     f"{USAGE_TYPE_PREFIX}{each.service}{TYPE_VERSION_SUFFIX}": each for each in service_data()
@@ -91,6 +91,7 @@ def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[
 
 
 def _usage(event: dict[str, Any], service: ServiceData) -> UsageEvent:
+    occurred_at = _occurred_at(event)
     data = event.get("data")
     if type(data) is not dict:
         raise Fault("/data", f"expected a JSON object, got {shown(data)}")
@@ -108,7 +109,7 @@ def _usage(event: dict[str, Any], service: ServiceData) -> UsageEvent:
         event["id"],
         event["source"],
         service.service,
-        _occurred_at(event),
+        occurred_at,
         channel,
         images,
         quality,
@@ -131,47 +132,54 @@ def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[st
         detail = f"expected org.apimage.usage.<service>.v1 with one of {services}, or an account command"
         raise Fault("/type", f"{detail}; got {shown(kind)}", Reason.UNKNOWN_TYPE)
     _check_envelope(event, key)
-    if not _ACCOUNT_ID.fullmatch(event["subject"]):
-        raise _envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", event["subject"])
-    data = event.get("data")
-    if type(data) is not dict:
-        raise Fault("/data", f"expected a JSON object, got {shown(data)}")
-    canonical = _canonical(data)
-    _check_signature(event, canonical, command_keys)
+    occurred_at = _occurred_at(event)
+    data, canonical = _signed_data(event, command_keys)
     return Command(
         account_id=AccountId(event["subject"]),
         command_id=event["id"],
         source=event["source"],
         type=kind,
-        occurred_at=_occurred_at(event),
+        occurred_at=occurred_at,
         body=parse_body(kind, data),
         fingerprint=fingerprint_of(kind, canonical),
     )
 
 
 def _check_envelope(event: dict[str, Any], key: bytes | None) -> None:
-    """The attributes that every event has. One test for the good case; words only for the bad one."""
+    """The attributes that every event has. One test for the usual case; the other rules it out or says why not."""
     event_id, source, subject = event.get("id"), event.get("source"), event.get("subject")
     if (
         type(event_id) is str
         and 0 < len(event_id) <= EVENT_ID_LENGTH_MAX
+        and event_id.isascii()
         and event_id.isprintable()
         and type(source) is str
         and 0 < len(source) <= SOURCE_LENGTH_MAX
+        and source.isascii()
         and source.isprintable()
         and type(subject) is str
+        and _ACCOUNT_ID.fullmatch(subject)
         and subject.encode() == key
         and event.get("specversion") == "1.0"
     ):
         return
+    _check_each(event, key)
+
+
+def _check_each(event: dict[str, Any], key: bytes | None) -> None:
     if event.get("specversion") != "1.0":
         raise _envelope_fault("specversion", "'1.0'", event.get("specversion"))
-    for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX), ("subject", 128)):
-        value = event.get(name)
-        if not (isinstance(value, str) and 0 < len(value) <= length_max and value.isprintable()):
-            raise _envelope_fault(name, f"a string of 1 to {length_max} printable characters", value)
-    detail = f"expected the subject {shown(subject)} as the Kafka key, got {shown(key)}"
-    raise Fault("/subject", detail, Reason.KEY_MISMATCH)
+    for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX)):
+        if not is_text(event.get(name), length_max):
+            expected = f"a string of 1 to {length_max} characters without control characters"
+            raise _envelope_fault(name, expected, event.get(name))
+    subject = event.get("subject")
+    if not (isinstance(subject, str) and _ACCOUNT_ID.fullmatch(subject)):
+        raise _envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", subject)
+    if subject.encode() != key:
+        _occurred_at(event)  # The whole envelope comes before the key.
+        detail = f"expected the subject {shown(subject)} as the Kafka key, got {shown(key)}"
+        raise Fault("/subject", detail, Reason.KEY_MISMATCH)
 
 
 def _envelope_fault(name: str, expected: str, came: object) -> Fault:
@@ -183,24 +191,45 @@ def _occurred_at(event: dict[str, Any]) -> Instant:
     try:
         if type(time) is str:
             return parse_instant(time)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise Fault("/time", str(error), Reason.INVALID_ENVELOPE) from error
     raise _envelope_fault("time", "an RFC 3339 instant", time)
 
 
 def _canonical(data: dict[str, Any]) -> bytes:
+    """The same bytes for the same content."""
     try:
-        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+        canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:  # Nested deeper than the encoder goes.
-        raise Fault(
-            "/data", f"expected data that can be written again: {error}", Reason.MALFORMED_JSON
-        ) from error
+        raise _too_deep() from error
+    # Counting is cheap and sees too many levels rather than too few: brackets may stand side by side or in strings.
+    if canonical.count(b"{") + canonical.count(b"[") > DATA_NESTING_MAX and _levels(data) > DATA_NESTING_MAX:
+        raise _too_deep()
+    return canonical
 
 
-def _check_signature(event: dict[str, Any], canonical: bytes, keys: Mapping[str, bytes]) -> None:
-    keyid, signature = event.get("keyid"), event.get("signature")
+def _too_deep() -> Fault:
+    return Fault("/data", f"expected at most {DATA_NESTING_MAX} levels of objects and lists, got more")
+
+
+def _levels(value: object) -> int:
+    match value:
+        case dict():
+            return 1 + max(map(_levels, value.values()), default=0)
+        case list():
+            return 1 + max(map(_levels, value), default=0)
+        case _:
+            return 0
+
+
+def _signed_data(event: dict[str, Any], keys: Mapping[str, bytes]) -> tuple[dict[str, Any], bytes]:
+    """A command's data, and the same in canonical form, once its signature is seen to be good."""
+    keyid, signature, data = event.get("keyid"), event.get("signature"), event.get("data")
     if not (isinstance(keyid, str) and isinstance(signature, str)):
         raise Fault("/signature", "expected attributes keyid and signature on a command", Reason.UNSIGNED)
+    if type(data) is not dict:
+        raise Fault("/data", f"expected a JSON object, got {shown(data)}")
+    canonical = _canonical(data)
     secret = keys.get(keyid)
     if secret is None:
         raise Fault(
@@ -211,20 +240,27 @@ def _check_signature(event: dict[str, Any], canonical: bytes, keys: Mapping[str,
         source=event["source"],
         type=event["type"],
         subject=event["subject"],
-        time=str(event.get("time")),
+        time=event["time"],
         data_json=canonical,
     )
     if not verified(secret, signature, message):
         raise Fault("/signature", f"expected the signature of key {shown(keyid)}", Reason.BAD_SIGNATURE)
+    return data, canonical
 
 
 def _binary_mode(data: object, headers: Sequence[tuple[str, bytes]]) -> object:
-    """The event of Kafka's binary mode: attributes in `ce_*` headers, the value is `data`."""
-    attributes = {
-        name[3:]: value.decode() for name, value in headers if name.startswith("ce_") and value is not None
-    }
+    """The event of Kafka's binary mode: attributes in `ce_*` headers, the value is `data`.
+
+    The content type decides: a structured event may carry the same headers (CloudEvents' Kafka binding, 3.3.3).
+    """
+    attributes: dict[str, Any] = {}
+    for name, value in headers:
+        if name.startswith("ce_") and value is not None:
+            attributes[name[3:]] = value.decode()
+        elif name == "content-type" and (value or b"").lower().startswith(b"application/cloudevents"):
+            return data
     if not attributes:
-        return data  # Headers of other origin (trace, content type) beside a structured event.
+        return data  # Headers of other origin, such as a trace, beside a structured event.
     return {**attributes, "data": data}
 
 

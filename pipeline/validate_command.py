@@ -7,9 +7,9 @@ from typing import Any, Final
 from pipeline.domain.commands import CommandBody, IssueGrant, OpenAccount, VoidGrant
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, GrantId
-from pipeline.domain.instants import Instant, parse_instant
-from pipeline.validate_data import Fault, shown
-from schemas.account_command import COMMAND_TYPE_PREFIX
+from pipeline.domain.instants import Instant, as_instant, parse_instant
+from pipeline.validate_data import Fault, is_text, shown
+from schemas.account_command import COMMAND_TYPE_PREFIX, TERM_FIRST, TERM_LAST
 from schemas.base import GRANT_ID_PATTERN
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
@@ -35,11 +35,12 @@ def _grant(data: dict[str, Any]) -> IssueGrant:
         priority=_priority(data, KIND_PRIORITIES[kind]),
         effective_at=effective_at,
         expires_at=expires_at,
-        source=_text(data, "source", TEXT_LENGTH_MAX) if data.get("source") else "",
+        source=_note(data, "source"),
     )
 
 
 def _void_grant(data: dict[str, Any]) -> VoidGrant:
+    _note(data, "reason")  # For people who read the log.
     return VoidGrant(_grant_id(data))
 
 
@@ -63,17 +64,24 @@ def parse_body(kind: str, data: dict[str, Any]) -> CommandBody:
     read, known = COMMANDS[kind]
     for name in data:
         if name not in known:
-            raise Fault(f"/data/{name[:64]}", f"expected only {', '.join(sorted(known))}, got {shown(name)}")
+            pointer = name[:64].replace("~", "~0").replace("/", "~1")
+            raise Fault(f"/data/{pointer}", f"expected only {', '.join(sorted(known))}, got {shown(name)}")
     return read(data)
 
 
 def _text(data: dict[str, Any], name: str, length_max: int) -> str:
     value = data.get(name)
-    if isinstance(value, str) and 0 < len(value) <= length_max and value.isprintable():
+    if isinstance(value, str) and is_text(value, length_max):
         return value
-    raise Fault(
-        f"/data/{name}", f"expected a string of 1 to {length_max} printable characters, got {shown(value)}"
+    detail = (
+        f"expected a string of 1 to {length_max} characters without control characters, got {shown(value)}"
     )
+    raise Fault(f"/data/{name}", detail)
+
+
+def _note(data: dict[str, Any], name: str) -> str:
+    """Words for people; may be empty or left out."""
+    return "" if data.get(name, "") == "" else _text(data, name, TEXT_LENGTH_MAX)
 
 
 def _grant_id(data: dict[str, Any]) -> GrantId:
@@ -110,9 +118,13 @@ def _instant(data: dict[str, Any], name: str) -> Instant | None:
     value = data.get(name)
     if value is None:
         return None
+    if not isinstance(value, str):
+        raise Fault(f"/data/{name}", f"expected an RFC 3339 instant, got {shown(value)}")
     try:
-        if isinstance(value, str):
-            return parse_instant(value)
-    except (ValueError, OverflowError) as error:
+        at = parse_instant(value)
+    except ValueError as error:
         raise Fault(f"/data/{name}", str(error)) from error
-    raise Fault(f"/data/{name}", f"expected an RFC 3339 instant, got {shown(value)}")
+    if not as_instant(TERM_FIRST) <= at <= as_instant(TERM_LAST):
+        years = f"{TERM_FIRST.year} to {TERM_LAST.year}"
+        raise Fault(f"/data/{name}", f"expected an instant of the years {years}, got {shown(value)}")
+    return at

@@ -3,6 +3,7 @@
 Bounds stand in `schemas/usage_event.py`. A bool is not an integer here, and a float is none either.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,11 +11,13 @@ from typing import Any, Final, TypeAlias
 
 from pipeline.domain.rating import MICROPIXELS
 from pipeline.domain.reasons import Reason
+from schemas.base import TEXT_PATTERN
 from schemas.usage_event import LANGUAGES_MAX, SCALE_MAX, SIDE_PIXELS_MAX
 
 CHANNELS: Final = ("web", "api")  # No set: what came may be a list, which cannot be looked up in one.
 QUALITIES: Final = frozenset({"low", "medium", "high"})
 TAG_LENGTH_MAX: Final = 64
+_TEXT: Final = re.compile(TEXT_PATTERN)
 SHOWN_LENGTH_MAX: Final = 48
 """Of a value in an error: enough to find it, too little to leak a payload."""
 
@@ -101,6 +104,11 @@ def integer(data: dict[str, Any], name: str, most: int) -> int:
         return value
     came = shown(value) if name in data else "nothing"
     raise Fault(f"/data/{name}", f"expected an integer from 1 to {most}, got {came}")
+
+
+def is_text(value: object, length_max: int) -> bool:
+    """A string of 1 to `length_max` characters, none of them a control character."""
+    return isinstance(value, str) and 0 < len(value) <= length_max and _TEXT.fullmatch(value) is not None
 
 
 def _scale_thousandths(scale: object) -> int:

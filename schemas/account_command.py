@@ -5,7 +5,8 @@
 (account, source, id) and its window is judged by time: uncovered, a recorded command could be played again.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -22,6 +23,10 @@ from schemas.base import (
 
 COMMAND_TYPE_PREFIX = "org.apimage.account."
 TICK_TYPE = "org.apimage.tick.v1"
+
+TERM_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+"""A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
 
 GrantId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
 

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 ACCOUNT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
 """An account id: 1–128 characters, so that it is a safe Kafka key, URL segment and SQL parameter."""
 
+TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters, as CloudEvents has it for strings."""
+
 GRANT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
 EVENT_ID_LENGTH_MAX = 256
 SOURCE_LENGTH_MAX = 256

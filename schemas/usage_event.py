@@ -15,6 +15,9 @@ SIDE_PIXELS_MAX = 100_000
 """Of any width or height, of input or output: 10,000 megapixels at most, far above what images reach."""
 SCALE_MAX = 64
 LANGUAGES_MAX = 64
+DATA_NESTING_MAX = 64
+"""Levels of objects and lists in `data`. What is kept is written again inside a record, and JSON's writers stop at some
+depth: ours at 254."""
 USAGE_TYPE_PREFIX = "org.apimage.usage."
 TYPE_VERSION_SUFFIX = ".v1"
 

@@ -30,10 +30,9 @@ def parse_credits(text: str | int) -> Credits:
     digits = whole + fraction
     if not (whole and digits.isascii() and digits.isdigit()) or text.endswith("."):
         raise ValueError(f"expected credits as a plain decimal such as '8' or '0.5', got {text[:48]!r}")
-    places = fraction.rstrip("0")
-    if len(places) > 6 or len(whole) > 18:
-        raise ValueError(f"expected at most 18 digits and six decimal places of a credit, got {text[:48]!r}")
-    micros = int(whole) * MICROS + int(places.ljust(6, "0"))
+    if len(whole) > 12 or len(fraction) > 6:  # As Decimal(18, 6) has.
+        raise ValueError(f"expected at most 12 digits and six decimal places of a credit, got {text[:48]!r}")
+    micros = int(whole) * MICROS + int(fraction.ljust(6, "0"))
     return Credits(-micros if text.startswith("-") else micros)
 
 

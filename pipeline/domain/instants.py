@@ -1,5 +1,6 @@
 """Instants: epoch milliseconds in UTC as one integer, and RFC 3339 on the wire."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NewType
@@ -11,6 +12,11 @@ SECOND_MS: Final = 1000
 HOUR_MS: Final = 3_600_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+# What RFC 3339 has, because `fromisoformat` also reads week dates, commas, offsets such as +01:99, and hours alone.
+_RFC_3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
 
 
 def parse_instant(text: str) -> Instant:
@@ -18,12 +24,12 @@ def parse_instant(text: str) -> Instant:
 
     Raises ValueError when it is none, or has no offset: a local time names no instant.
     """
-    # fromisoformat also reads week dates and other forms that RFC 3339 does not have.
-    if len(text) < 20 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt" or text[13] != ":":
+    if not _RFC_3339.fullmatch(text):
         raise ValueError(f"expected an RFC 3339 instant such as 2026-11-23T13:00:00Z, got {text[:64]!r}")
-    parsed = datetime.fromisoformat(text.upper())
-    if parsed.tzinfo is None:
-        raise ValueError(f"expected an instant with an offset such as Z, got {text[:64]!r}")
+    try:
+        parsed = datetime.fromisoformat(text.upper())
+    except ValueError as error:  # Its words repeat the text, however long it is.
+        raise ValueError(f"expected an instant that exists, got {text[:64]!r}") from error
     return Instant((parsed - _EPOCH) // _MILLISECOND)
 
 

@@ -12,12 +12,12 @@ class Reason(StrEnum):
     # Dead letters: malformed, in the order in which they are looked for.
     TOO_LARGE = "too_large"
     MALFORMED_JSON = "malformed_json"
-    INVALID_ENVELOPE = "invalid_envelope"
     UNKNOWN_TYPE = "unknown_type"
+    INVALID_ENVELOPE = "invalid_envelope"
     KEY_MISMATCH = "key_mismatch"
-    INVALID_DATA = "invalid_data"
     UNSIGNED = "unsigned"
     BAD_SIGNATURE = "bad_signature"
+    INVALID_DATA = "invalid_data"
     # Dead letters: well formed, but never to be charged.
     CONFLICT = "conflict"
     UNKNOWN_ACCOUNT = "unknown_account"

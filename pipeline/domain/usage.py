@@ -38,7 +38,7 @@ class UsageEvent:
 
 
 def identity_of(account: bytes, source: str, event_id: str) -> Identity:
-    """The event's identity. Ids and sources are printable, so a zero byte parts them safely."""
+    """The event's identity. Ids and sources hold no control character, so a zero byte parts them safely."""
     return Identity(
         blake2b(b"%b\0%b\0%b" % (account, source.encode(), event_id.encode()), digest_size=16).digest()
     )

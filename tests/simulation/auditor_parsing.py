@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
+from unicodedata import category
 
 SERVICES = (
     "image_generation", "background_removal", "image_analysis", "upscaling", "post_processing",
@@ -20,8 +21,12 @@ TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 GRANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-PLAIN_DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?")
+RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+PLAIN_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,6})?", re.ASCII)
+YEAR_2300_MS = 10_413_792_000_000
+LEVELS_MAX = 64
 COMMAND_DATA = {
     "open": {"plan"},
     "grant": {"grant_id", "kind", "credits", "priority", "effective_at", "expires_at", "source"},
@@ -94,12 +99,18 @@ def parse(
 def _event(value: bytes, headers: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
     try:
         body = _json(value)
+        if any(_is_structured(*header) for header in headers):
+            headers = ()
         attributes = {name[3:]: text.decode() for name, text in headers if name.startswith("ce_")}
     except (ValueError, RecursionError, InvalidOperation) as error:
         raise NotValidError from error
     event = {**attributes, "data": body} if attributes else body
     need(isinstance(event, dict))
     return dict(event)
+
+
+def _is_structured(name: str, value: bytes) -> bool:
+    return name == "content-type" and value.decode().lower().startswith("application/cloudevents")
 
 
 def _json(value: bytes) -> Any:
@@ -120,9 +131,9 @@ def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) 
     need(event.get("specversion") == "1.0")
     for name in ("id", "source"):
         text = event.get(name)
-        need(isinstance(text, str) and 1 <= len(text) <= 256 and text.isprintable())
-    need(isinstance(subject, str) and subject and key == subject.encode())
-    need(isinstance(data, dict))
+        need(text and _text(text))
+    need(isinstance(subject, str) and ACCOUNT_ID.fullmatch(subject) and key == subject.encode())
+    need(isinstance(data, dict) and _levels(data) <= LEVELS_MAX)
     assert isinstance(kind, str)
     assert isinstance(data, dict)
     identity = (str(subject), str(event["source"]), str(event["id"]))
@@ -132,12 +143,21 @@ def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) 
         return UsageClaim(
             *identity, _instant(event.get("time")), fingerprint(kind, data), service, images, data
         )
-    need(ACCOUNT_ID.fullmatch(str(subject)))
     _check_signature(event, keys)
     order = _command_data(COMMAND_TYPES[kind], data)
     return CommandClaim(
         *identity, _instant(event.get("time")), fingerprint(kind, data), COMMAND_TYPES[kind], order
     )
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 256 and not any(category(each) == "Cc" for each in value)
+
+
+def _levels(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max((_levels(each) for each in value.values()), default=0)
+    return 1 + max((_levels(each) for each in value), default=0) if isinstance(value, list) else 0
 
 
 def _instant(text: Any) -> int:
@@ -202,8 +222,9 @@ def _check_signature(event: dict[str, Any], keys: Mapping[str, bytes]) -> None:
 def _command_data(verb: str, data: dict[str, Any]) -> dict[str, Any]:
     need(data.keys() <= COMMAND_DATA[verb])
     if verb == "open":
-        need(isinstance(data.get("plan"), str) and 1 <= len(data["plan"]) <= 64)
+        need(_text(data.get("plan")) and 1 <= len(data["plan"]) <= 64)
         return data
+    need(_text(data.get("source", "")) and _text(data.get("reason", "")))
     need(isinstance(data.get("grant_id"), str) and GRANT_ID.fullmatch(data["grant_id"]))
     return data if verb == "void_grant" else _grant_data(data)
 
@@ -218,6 +239,7 @@ def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
     effective, expires = (
         None if data.get(name) is None else _instant(data[name]) for name in ("effective_at", "expires_at")
     )
+    need(all(each is None or 0 <= each < YEAR_2300_MS for each in (effective, expires)))
     need(effective is None or expires is None or effective < expires)
     return {**data, "amount": amount, "effective_ms": effective, "expires_ms": expires}
 
