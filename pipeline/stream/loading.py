@@ -30,7 +30,7 @@ from pipeline.state import (
     row_digest,
     unpack_identities,
 )
-from pipeline.stream.boundaries import Boundaries
+from pipeline.boundaries import Boundaries
 from pipeline.stream.ending import RefusedError
 from pipeline.stream.identities import IdentityIndex
 from pipeline.stream.memory import PartitionMemory

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.metering import Folded, PartitionView
 from pipeline.state import Cursor, next_boundary_ms
-from pipeline.stream.boundaries import Boundaries
+from pipeline.boundaries import Boundaries
 from pipeline.stream.identities import IdentityIndex
 
 
