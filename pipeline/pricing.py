@@ -79,11 +79,11 @@ class Pricing:
         return self._books[-1]
 
     def _in_force(self, at: Instant, pointer: str) -> PriceBook | Invalid:
-        try:
-            return book_in_force(self._books, at)
-        except ValueError:
-            first = format_instant(self._books[0].effective_from)
-            return Invalid(Reason.UNPRICED, f"no price book is in force before {first}", pointer)
+        first = self._books[0].effective_from
+        if at < first:
+            detail = f"no price book is in force before {format_instant(first)}"
+            return Invalid(Reason.UNPRICED, detail, pointer)
+        return book_in_force(self._books, at)
 
 
 def instant_of(value: object) -> Instant:

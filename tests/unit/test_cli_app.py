@@ -1,0 +1,102 @@
+"""The command line as such: it answers fast, talks on stderr, and ends with the codes it documents."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline.cli import exits
+from pipeline.cli.app import app
+from pipeline.cli.exits import CliError, Exit, guarded
+
+HEAVY = (
+    "confluent_kafka",
+    "clickhouse_connect",
+    "faust",
+    "aiokafka",
+    "chdb",
+    "pydantic_settings",
+    "rich.table",
+)
+
+
+@pytest.fixture(autouse=True)
+def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_HOME", str(tmp_path))
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = f"import sys, pipeline.cli.app; print([m for m in {HEAVY!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], *[[each.name or ""] for each in app.registered_commands]])
+def test_every_help_documents_the_exit_codes(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Exit codes: 0 ok" in result.output
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("creditstream 0.")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        pytest.param(CliError(Exit.NOT_FOUND, "nothing there"), 3, id="an expected error has its code"),
+        pytest.param(KeyboardInterrupt(), 130, id="Ctrl-C"),
+        pytest.param(exits.Terminated(), 143, id="SIGTERM"),
+    ],
+)
+def test_a_command_ends_with_the_code_of_what_ended_it(raised: BaseException, code: int) -> None:
+    def command() -> None:
+        raise raised
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(command)()
+    assert ended.value.exit_code == code
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def command() -> None:
+        raise LookupError("ours")
+
+    with pytest.raises(LookupError):
+        guarded(command)()
+
+
+def test_an_unusable_setting_is_named_as_the_environment_spells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_KAFKA__PARTITIONS", "none")
+    result = CliRunner().invoke(app, ["price"], input="")
+    assert result.exit_code == 2
+    assert "CREDITSTREAM_KAFKA__PARTITIONS" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["send", "dreaming", "--account", "acme"], "image_generation", id="an unknown service"),
+        pytest.param(["send", "background_removal"], "--account", id="no account"),
+        pytest.param(["send", "image_generation", "--account", "acme"], "quality", id="no quality"),
+        pytest.param(["account", "grant", "acme", "many"], "credits", id="credits that are no number"),
+        pytest.param(["account", "open", "acme"], "command key", id="no key to sign with"),
+    ],
+)
+def test_a_slip_is_told_before_anything_is_sent(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_absent_broker_is_code_5_with_the_next_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("CREDITSTREAM_CLIENT__REQUEST_TIMEOUT_SECONDS", "1")
+    result = CliRunner().invoke(app, ["send", "background_removal", "--account", "acme"])
+    assert result.exit_code == 5, result.output
+    assert "creditstream up" in result.stderr

@@ -1,0 +1,138 @@
+"""`creditstream simulate`: the core over a log of lines, one answer each."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.bootstrap import load_core
+from pipeline.cli.app import app
+from pipeline.settings import Settings
+from pipeline.simulation import Simulation
+
+NOON = "2026-11-23T12:00:00Z"
+OPEN = {
+    "type": "org.apimage.account.open.v1",
+    "subject": "acme",
+    "accepted_at": NOON,
+    "data": {"plan": "free"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITSTREAM_HOME", str(tmp_path))
+
+
+def grant(grant_id: str, credits: str, **more: object) -> dict[str, Any]:
+    data = {"grant_id": grant_id, "kind": "prepaid", "credits": credits, **more}
+    return {"type": "org.apimage.account.grant.v1", "subject": "acme", "data": data}
+
+
+def removal(event_id: str, *, images: int = 1, **attributes: object) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/services/test",
+        "type": "org.apimage.usage.background_removal.v1",
+        "subject": "acme",
+        "time": NOON,
+        "data": {"images": images},
+        **attributes,
+    }
+
+
+def tick(at: str) -> dict[str, Any]:
+    return {"type": "org.apimage.tick.v1", "accepted_at": at}
+
+
+def simulated(lines: Sequence[object], *options: str) -> list[dict[str, Any]]:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    result = CliRunner().invoke(app, ["simulate", *options], input=text)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_every_line_has_one_outcome_in_order() -> None:
+    log: list[object] = [
+        OPEN,
+        grant("pack", "0.5"),
+        removal("a", images=10),
+        removal("a", images=10),
+        removal("a", images=11),
+        removal("b", images=25),
+        "no json",
+        removal("c", subject="stranger"),
+        tick("2026-11-23T12:00:05Z"),
+    ]
+    assert [
+        (each["id"], each["outcome"], each["reason"], each["credits"], each["balance_after"])
+        for each in simulated(log)
+    ] == [
+        ("line-1", "accepted", "", "0", "50"),
+        ("line-2", "accepted", "", "0", "50.5"),
+        ("a", "metered", "", "20", "30.5"),
+        ("a", "duplicate", "duplicate", "0", "30.5"),
+        ("a", "conflict", "conflict", "0", None),
+        ("b", "denied", "insufficient_credits", "0", "30.5"),
+        (None, "dead_letter", "malformed_json", "0", None),
+        ("c", "dead_letter", "unknown_account", "0", None),
+        (None, "tick", "", "0", None),
+    ]
+
+
+def test_time_passes_by_accepted_at_alone_and_ends_grants() -> None:
+    log = [OPEN, grant("short", "7", expires_at="2026-11-23T13:00:00Z"), tick("2026-11-23T12:59:59.999Z")]
+    before = simulated(log, "--balances")[-1]
+    after = simulated([*log, tick("2026-11-23T13:00:00Z")], "--balances")[-1]
+    assert (before["posted"], after["posted"]) == ("57", "50")
+    assert [each["grant_id"] for each in after["grants"] if each["kind"] == "prepaid"] == []
+
+
+def test_accepted_at_is_gone_before_the_core_sees_the_event() -> None:
+    log = [OPEN, removal("a"), removal("a", accepted_at=1795521600000)]  # The same instant, as milliseconds.
+    assert [each["outcome"] for each in simulated(log)] == ["accepted", "metered", "duplicate"]
+
+
+def test_a_log_that_never_says_when_it_was_accepted_is_taken_as_it_happened() -> None:
+    opened = {name: value for name, value in OPEN.items() if name != "accepted_at"} | {"time": NOON}
+    later = removal("b", time="2026-11-30T12:00:00Z")
+    assert [each["outcome"] for each in simulated([opened, removal("a"), later])] == [
+        "accepted",
+        "metered",
+        "metered",
+    ]
+
+
+def test_without_accepted_at_a_line_is_accepted_with_the_one_before_it() -> None:
+    early = removal("b", time="2026-11-23T12:05:00.001Z")
+    assert simulated([OPEN, early])[1]["reason"] == "too_early"
+
+
+def test_commands_need_their_signature_only_where_asked() -> None:
+    assert simulated([OPEN])[0]["outcome"] == "accepted"
+    command = {**OPEN, "specversion": "1.0", "id": "1", "source": "/test", "time": NOON}
+    assert simulated([command], "--verify-signatures")[0]["reason"] == "unsigned"
+
+
+def test_an_unreadable_accepted_at_ends_the_run_after_the_answers_before_it() -> None:
+    text = "\n".join(json.dumps(line) for line in [OPEN, removal("a", accepted_at="soon")])
+    result = CliRunner().invoke(app, ["simulate"], input=text)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert "line 2" in result.stderr
+
+
+def test_the_answers_do_not_depend_on_how_the_log_is_cut() -> None:
+    log: list[object] = [OPEN, *[removal(f"e{number}", images=number % 5 + 1) for number in range(20)]]
+    log += [removal("e3"), tick("2026-12-30T00:00:00Z"), removal("late")]
+    lines = [(number, json.dumps(line).encode()) for number, line in enumerate(log, start=1)]
+    core = load_core(Settings())
+    whole, cut = Simulation(core), Simulation(core)
+    at_once = list(whole.fold(lines))
+    piecewise = [answer for line in lines for answer in cut.fold([line])]
+    assert at_once == piecewise
+    assert list(whole.balances()) == list(cut.balances())
