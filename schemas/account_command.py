@@ -6,18 +6,20 @@
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, TypeAlias
+from decimal import Decimal
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 
 from schemas.base import (
-    EVENT_ID_LENGTH_MAX,
+    CREDITS_NOT_NEGATIVE_PATTERN,
     GRANT_ID_PATTERN,
-    SOURCE_LENGTH_MAX,
-    AccountId,
+    TEXT_PATTERN,
     CreditAmount,
+    Envelope,
     GrantKind,
     Instant,
+    OpenModel,
     WireModel,
 )
 
@@ -28,13 +30,42 @@ TERM_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 """A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
 
+GRANT_CREDITS_MAX: Final = 100_000_000
+
+
+def _whole(value: object) -> object:
+    return Decimal(value) if type(value) is int else value
+
+
+def _within_terms(at: datetime) -> datetime:
+    if not TERM_FIRST <= at <= TERM_LAST:
+        raise ValueError(f"expected an instant of the years {TERM_FIRST.year} to {TERM_LAST.year}, got {at}")
+    return at
+
+
 GrantId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
+GrantCredits: TypeAlias = Annotated[
+    CreditAmount,
+    BeforeValidator(_whole),
+    Field(gt=0, le=GRANT_CREDITS_MAX),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": CREDITS_NOT_NEGATIVE_PATTERN},
+                {"type": "integer", "minimum": 1, "maximum": GRANT_CREDITS_MAX},
+            ],
+            "examples": ["100", "0.5"],
+        }
+    ),
+]
+Term: TypeAlias = Annotated[Instant, AfterValidator(_within_terms)]
+Note: TypeAlias = Annotated[str, Field(max_length=256, pattern=TEXT_PATTERN)]
 
 
 class OpenAccount(WireModel):
     """Open the account on a plan; its first monthly grant follows at once. The anchor is the acceptance."""
 
-    plan: Annotated[str, Field(min_length=1, max_length=64)]
+    plan: Annotated[str, Field(min_length=1, max_length=64, pattern=TEXT_PATTERN)]
 
 
 class IssueGrant(WireModel):
@@ -42,29 +73,68 @@ class IssueGrant(WireModel):
 
     grant_id: GrantId
     kind: GrantKind
-    credits: CreditAmount
+    credits: GrantCredits
+    """Above zero, at most a hundred million."""
     priority: Annotated[int, Field(ge=0, le=100)] | None = None
-    effective_at: Instant | None = None
-    expires_at: Instant | None = None
-    source: Annotated[str, Field(max_length=256)] = ""
+    effective_at: Term | None = None
+    """Left out or null: at once."""
+    expires_at: Term | None = None
+    """Left out or null: never. Unusable from this instant on."""
+    source: Note = ""
+    """Where the credits come from: an order, a ticket."""
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.effective_at and self.expires_at and self.expires_at <= self.effective_at:
+            raise ValueError("expected expires_at after effective_at")
+        return self
 
 
 class VoidGrant(WireModel):
     """Take back what is left of a grant. What was used stays used."""
 
     grant_id: GrantId
-    reason: Annotated[str, Field(max_length=256)] = ""
+    reason: Note = ""
 
 
-class AccountCommand(WireModel):
-    """The signed envelope."""
+class SignedEnvelope(Envelope):
+    """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
-    specversion: Literal["1.0"]
-    id: Annotated[str, Field(min_length=1, max_length=EVENT_ID_LENGTH_MAX)]
-    source: Annotated[str, Field(min_length=1, max_length=SOURCE_LENGTH_MAX)]
-    type: Annotated[str, Field(pattern=r"^org\.apimage\.account\.(open|grant|void_grant)\.v1$")]
-    subject: AccountId
-    time: Instant
     keyid: Annotated[str, Field(min_length=1, max_length=64)]
+    """Which key signed."""
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    data: OpenAccount | IssueGrant | VoidGrant
+
+
+class OpenAccountCommand(SignedEnvelope):
+    """Open an account."""
+
+    type: Literal["org.apimage.account.open.v1"]
+    data: OpenAccount
+
+
+class IssueGrantCommand(SignedEnvelope):
+    """Give credits to an account."""
+
+    type: Literal["org.apimage.account.grant.v1"]
+    data: IssueGrant
+
+
+class VoidGrantCommand(SignedEnvelope):
+    """Take back what is left of a grant."""
+
+    type: Literal["org.apimage.account.void_grant.v1"]
+    data: VoidGrant
+
+
+AccountCommand: TypeAlias = Annotated[
+    OpenAccountCommand | IssueGrantCommand | VoidGrantCommand, Field(discriminator="type")
+]
+ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)
+"""Reads any command, by its type."""
+
+
+class Tick(OpenModel):
+    """Time passes for idle accounts too. Anyone may say so: the broker's clock says how much. Nothing but its type
+    is read."""
+
+    type: Literal["org.apimage.tick.v1"]

@@ -1,10 +1,25 @@
 """Dead letters: events that can never be metered, kept whole with their reason and position."""
 
-from typing import Annotated
+from typing import Literal, TypeAlias
 
-from pydantic import Field
+from schemas.base import Count, UtcInstant, WireModel
 
-from schemas.base import Instant, WireModel
+DeadLetterReason: TypeAlias = Literal[
+    "too_large",
+    "malformed_json",
+    "unknown_type",
+    "invalid_envelope",
+    "key_mismatch",
+    "unsigned",
+    "bad_signature",
+    "invalid_data",
+    "conflict",
+    "unknown_account",
+    "too_late",
+    "too_early",
+    "unpriced",
+]
+"""In the order in which they are looked for."""
 
 
 class Header(WireModel):
@@ -13,8 +28,9 @@ class Header(WireModel):
 
 
 class DeadLetter(WireModel):
-    reason: str
-    """A code of `pipeline.domain.reasons`; the list is closed."""
+    """A record of the input log that can never be metered."""
+
+    reason: DeadLetterReason
     detail: str
     """What was expected and what came, in words; never the payload."""
     pointer: str
@@ -25,10 +41,10 @@ class DeadLetter(WireModel):
     """The id as far as it could be read, else empty."""
     source: str
     type: str
-    accepted_at: Instant
-    partition: Annotated[int, Field(ge=0)]
-    offset: Annotated[int, Field(ge=0)]
-    partition_seq: int
+    accepted_at: UtcInstant
+    partition: Count
+    offset: Count
+    partition_seq: Count
     key_base64: str
     payload_base64: str
     """The original bytes."""

@@ -4,13 +4,25 @@ One JSON object a record, key = account id, record timestamp = `accepted_at`. Th
 ClickHouse as they are (`JSONEachRow`), so the top-level names here are the columns there.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field
+from schemas.base import (
+    AccountId,
+    Channel,
+    Count,
+    CreditAmount,
+    EventId,
+    GrantShare,
+    NotNegative,
+    Service,
+    Source,
+    UtcInstant,
+    WireModel,
+)
+from schemas.usage_event import Images
 
-from schemas.base import AccountId, Channel, CreditAmount, GrantShare, Instant, Service, WireModel
-
-UsageOutcome = Literal["metered", "denied", "duplicate"]
+UsageOutcome: TypeAlias = Literal["metered", "denied", "duplicate"]
+DenialReason: TypeAlias = Literal["insufficient_credits", "credits_exhausted", "plan_paused"]
 
 
 class ReceiptStep(WireModel):
@@ -18,7 +30,7 @@ class ReceiptStep(WireModel):
 
     rule: str
     detail: str
-    credits_per_image: CreditAmount
+    credits_per_image: NotNegative
 
 
 class Receipt(WireModel):
@@ -27,8 +39,8 @@ class Receipt(WireModel):
     inputs: dict[str, Any]
     """The attributes of `data` that decide the price, as the event gave them."""
     steps: list[ReceiptStep]
-    credits_per_image: CreditAmount
-    images: int
+    credits_per_image: NotNegative
+    images: Images
     grants: list[GrantShare]
     """Which grants gave how much, in burn order; empty where nothing was charged."""
     balance_before: CreditAmount
@@ -36,29 +48,32 @@ class Receipt(WireModel):
 
 
 class MeteredRecord(WireModel):
+    """The answer to one usage event."""
+
     account_id: AccountId
-    event_id: str
-    source: str
+    event_id: EventId
+    source: Source
     service: Service
     outcome: UsageOutcome
-    reason: str
-    """Empty when metered; else the code: insufficient_credits, credits_exhausted, plan_paused, duplicate."""
-    occurred_at: Instant
-    accepted_at: Instant
+    reason: DenialReason | Literal["", "duplicate"]
+    """Empty when metered. Of a duplicate whose first copy was denied: why that was."""
+    occurred_at: UtcInstant
+    accepted_at: UtcInstant
     channel: Channel
-    images: int
-    credits: CreditAmount
+    images: Images
+    credits: NotNegative
     """What was charged: 0 when denied or duplicate."""
-    rated_credits: CreditAmount
+    rated_credits: NotNegative
     """What it costs by the price book: equal to `credits` when metered; of a duplicate, the first answer's charge."""
     price_book: str
+    """Version of the book in force; empty on duplicates."""
     balance_after: CreditAmount
-    partition: Annotated[int, Field(ge=0)]
-    offset: Annotated[int, Field(ge=0)]
-    partition_seq: Annotated[int, Field(ge=1)]
-    entry_seq: int
+    partition: Count
+    offset: Count
+    partition_seq: Count
+    entry_seq: Count
     """The ledger entry's number in the account; 0 where none was posted."""
-    first_offset: int
+    first_offset: Count
     """Of a duplicate: the offset of the event that was charged. Else the own offset."""
     receipt: Receipt | None
     attributes: dict[str, Any]

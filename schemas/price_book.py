@@ -7,10 +7,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from schemas.base import CreditAmount, Instant, Service, WireModel
+from schemas.base import Instant, NotNegative, Service, WireModel
 
-Qualities: TypeAlias = dict[Literal["low", "medium", "high"], CreditAmount]
-NotNegative: TypeAlias = Annotated[CreditAmount, Field(ge=0)]
+Qualities: TypeAlias = dict[Literal["low", "medium", "high"], NotNegative]
 
 
 class Flat(WireModel):
@@ -60,6 +59,8 @@ class ServicePrice(WireModel):
 
 
 class PriceBook(WireModel):
+    """All prices of one version."""
+
     version: Annotated[str, Field(pattern=r"^[a-z0-9.-]{1,64}$")]
     effective_from: Instant
     services: dict[Service, ServicePrice]

@@ -133,7 +133,7 @@ def balance(
 
 def dead_letter(*, partition: int, offset: int, at_ms: int = NOW_MS) -> Record:
     model = DeadLetter(
-        reason="malformed",
+        reason="malformed_json",
         detail="expected JSON",
         pointer="",
         account_id="",
