@@ -150,6 +150,12 @@ def _key(settings: "Settings") -> "CommandKey":
 def register() -> None:
     """Put the commands under `account`."""
     from pipeline.cli.exits import guarded
+    from pipeline.cli.look import show
 
-    for name, command in (("open", open_account), ("grant", grant), ("void-grant", void_grant)):
+    for name, command in (
+        ("open", open_account),
+        ("grant", grant),
+        ("void-grant", void_grant),
+        ("show", show),
+    ):
         app.command(name, epilog=EXIT_CODES_HELP)(guarded(command))

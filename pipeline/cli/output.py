@@ -21,9 +21,9 @@ def write_json_line(value: Mapping[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
 
 
-def write(text: str = "") -> None:
+def write(text: str = "", *, end: str = "\n") -> None:
     """A line of the result, for people."""
-    typer.echo(text)
+    typer.echo(text + end, nl=False)
 
 
 def say(text: str) -> None:

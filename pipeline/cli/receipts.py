@@ -1,0 +1,76 @@
+"""A charge explained in words: what was used, by which prices, paid by which grants, and where it stands."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pipeline.query.explanation import Explanation
+
+_REASONS: Final = {
+    "insufficient_credits": "the account had less than this costs; the whole request was refused",
+    "credits_exhausted": "the account had no credits left",
+    "plan_paused": "the free plan's credits are used up: paused until the next period",
+}
+
+
+def receipt_lines(record: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Iterator[str]:
+    """A metered record in words. `entry` is its ledger entry, where there is one."""
+    yield f"{record['event_id']}  {record['service']}  {record['outcome']}"
+    yield f"  account   {record['account_id']}"
+    yield f"  said by   {record['source']}, channel {record['channel']}"
+    yield f"  happened  {record['occurred_at']}, accepted {record['accepted_at']}"
+    yield from _charge(record)
+    if entry is not None:
+        yield f"  ledger    entry {entry['entry_seq']} of the account, hash {entry['entry_hash']}"
+    yield f"  log       partition {record['partition']}, offset {record['offset']}"
+
+
+def _charge(record: Mapping[str, Any]) -> Iterator[str]:
+    receipt = record["receipt"]
+    if receipt is None:  # A duplicate: the first copy has the receipt.
+        was = record["reason"] if record["reason"] != "duplicate" else f"{record['rated_credits']} credits"
+        yield f"  charged   nothing again: the same event stands at offset {record['first_offset']} ({was})"
+        return
+    inputs = ", ".join(f"{name} {_shown(value)}" for name, value in receipt["inputs"].items())
+    yield f"  inputs    {inputs or 'none that decide the price'}"
+    yield f"  prices    price book {record['price_book']}"
+    for step in receipt["steps"]:
+        yield f"            {step['rule']}: {step['detail']} → {step['credits_per_image']} an image"
+    total = record["rated_credits"]
+    yield f"  costs     {receipt['credits_per_image']} × {receipt['images']} image(s) = {total} credits"
+    if record["outcome"] == "denied":
+        yield f"  denied    {record['reason']}: {_REASONS.get(record['reason'], '')}"
+        yield f"            nothing charged; the balance was {record['balance_after']}"
+        return
+    for share in receipt["grants"]:
+        yield f"  paid by   {share['grant_id']}: {share['credits']}"
+    yield f"  balance   {receipt['balance_before']} → {receipt['balance_after']}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def dead_letter_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """A dead letter in words."""
+    yield f"{record['event_id'] or '(no id)'}  dead letter  {record['reason']}"
+    yield f"  account   {record['account_id'] or '(none that could be read)'}"
+    yield f"  why       {record['detail']}" + (f" at {record['pointer']}" if record["pointer"] else "")
+    yield f"  accepted  {record['accepted_at']}"
+    yield f"  log       partition {record['partition']}, offset {record['offset']}: nothing charged, kept whole"
+
+
+def explanation_lines(found: "Explanation") -> Iterator[str]:
+    """Everything that is known of an id, in words."""
+    for record in found.metered:
+        yield from receipt_lines(record, found.entry_of(record))
+    for letter in found.dead_letters:
+        yield from dead_letter_lines(letter)
+    posted = {(record["account_id"], record["entry_seq"]) for record in found.metered}
+    for entry in found.entries:
+        if (entry["account_id"], entry["entry_seq"]) not in posted:  # A command's.
+            yield f"{entry['cause_id']}  ledger entry  {entry['kind']}"
+            yield f"  account   {entry['account_id']}, entry {entry['entry_seq']}"
+            yield f"  credits   {entry['credits']}, balance {entry['balance_after']}, booked {entry['booked_at']}"

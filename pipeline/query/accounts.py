@@ -1,0 +1,54 @@
+"""What an account holds, and what it used."""
+
+from typing import Any, Final, Literal
+
+from pipeline.clickhouse import Client
+from pipeline.query.rows import rows
+
+UsageBy = Literal["day", "service"]
+
+_BALANCE: Final = """
+SELECT account_id, plan, posted, held, available, grants, period_start, period_end, entry_seq, accepted_at
+FROM account_balances_v1 WHERE account_id = {account:String}
+"""
+_ENTRIES: Final = """
+SELECT entry_seq, kind, credits, balance_after, booked_at, cause_source, cause_id, grants, partition, offset
+FROM ledger_entries_v1 WHERE account_id = {account:String}
+ORDER BY entry_seq DESC LIMIT {limit:UInt32}
+"""
+_KEYS: Final[dict[UsageBy, str]] = {"day": "toDate(accepted_at) AS day", "service": "service"}
+_USAGE: Final = """
+SELECT
+    KEY,
+    countIf(outcome = 'metered') AS metered,
+    countIf(outcome = 'denied') AS denied,
+    countIf(outcome = 'duplicate') AS duplicates,
+    sumIf(metered_records_v1.images, outcome = 'metered') AS images,
+    sum(metered_records_v1.credits) AS credits
+FROM metered_records_v1
+WHERE account_id IN {accounts:Array(String)}
+    AND accepted_at >= parseDateTime64BestEffort({since:String}, 3, 'UTC')
+    AND accepted_at < parseDateTime64BestEffort({until:String}, 3, 'UTC')
+GROUP BY 1 ORDER BY 1
+"""
+BEGINNING: Final = "1970-01-01T00:00:00Z"
+END: Final = "2100-01-01T00:00:00Z"
+"""Half open, as all periods."""
+
+
+def balance(client: Client, account: str) -> dict[str, Any] | None:
+    """The account's newest balance with its grants in burn order; None when nobody opened it."""
+    return next(iter(rows(client, _BALANCE, {"account": account})), None)
+
+
+def newest_entries(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
+    """The account's last ledger entries, the newest first."""
+    return rows(client, _ENTRIES, {"account": account, "limit": limit})
+
+
+def usage(
+    client: Client, accounts: list[str], *, by: UsageBy, since: str = BEGINNING, until: str = END
+) -> list[dict[str, Any]]:
+    """What the accounts used, accepted in [since, until), by UTC day or by service."""
+    parameters = {"accounts": accounts, "since": since, "until": until}
+    return rows(client, _USAGE.replace("KEY", _KEYS[by]), parameters)
