@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from pipeline.local.child import Child, Group, Program, log_tail
 from pipeline.local.clickhouse_config import ClickHousePorts, ClickHouseUsers
 from pipeline.local.clickhouse_server import clickhouse_program
+from pipeline.local.jars import ensure_jars
 from pipeline.local.kafka_server import KafkaPorts, is_ready, kafka_program
 from pipeline.local.ports import free_port
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings, child_environment
@@ -49,7 +50,7 @@ def kafka_server(directory: Path, lock: IO[str]) -> Generator[Values, None, None
     environment = child_environment(Settings(home=directory))
     ports = KafkaPorts(broker=free_port(), controller=free_port())
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{ports.broker}")
-    program = kafka_program(directory, ports, environment)
+    program = kafka_program(directory, ports, environment, jars=ensure_jars())
     with _running(program, directory, lock, lambda: program.healthy() and is_ready(settings)):
         yield {"bootstrap_servers": settings.bootstrap_servers}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.local import guardian
+from pipeline.local import LocalStackError, guardian
 
 KILL_SECONDS_MAX: Final = 10
 """For the system to end a process after SIGKILL."""
@@ -25,13 +25,15 @@ class Program:
     directory: Path
     healthy: Callable[[], bool]
     """Asked often and from one thread: quick, and False rather than an exception."""
+    stage: int
+    """Of the shutdown: the highest stage ends first, one stage's children together."""
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
     start_seconds_max: int = 60
     stop_seconds_max: int = 15
     """Between SIGTERM and SIGKILL."""
 
 
-class ChildFailedError(Exception):
+class ChildFailedError(LocalStackError):
     """A child ended or stayed unwell where it was expected to come up; carries the end of its log."""
 
 
@@ -39,20 +41,22 @@ class Group:
     """The process group of all children, led by the guardian that ends it when this process is gone."""
 
     def __init__(self, lock_file: int) -> None:
-        self._guardian = subprocess.Popen(  # noqa: S603
+        self._lock_file = lock_file
+        self._guardian = self._spawned(0)
+        self.id = self._guardian.pid
+
+    def guard(self) -> None:
+        """Sets a new guardian where somebody killed the last one."""
+        if self._guardian.poll() is not None:
+            self._guardian = self._spawned(self.id)
+
+    def _spawned(self, group: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", guardian.__name__],
             stdin=subprocess.PIPE,
-            process_group=0,
-            pass_fds=(lock_file,),
+            process_group=group,
+            pass_fds=(self._lock_file,),
         )
-
-    @property
-    def id(self) -> int:
-        return self._guardian.pid
-
-    @property
-    def is_guarded(self) -> bool:
-        return self._guardian.poll() is None
 
     def close(self) -> None:
         """Ends what is left of the group."""
@@ -90,10 +94,14 @@ class Child:
         """Sends a signal to it, if it still runs."""
         self._process.send_signal(number)
 
-    def stop(self) -> None:
-        """SIGTERM, a bounded wait, SIGKILL."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and SIGCONT: a stopped process would not see it."""
         self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # A stopped process would not see SIGTERM.
+        self.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Asks it to stop and waits; past the bound kills it."""
+        self.ask_to_stop()
         try:
             self._process.wait(self.program.stop_seconds_max)
         except subprocess.TimeoutExpired:

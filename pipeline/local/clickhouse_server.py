@@ -33,6 +33,7 @@ def clickhouse_program(
     (directory / "data" / "metadata").mkdir(parents=True, exist_ok=True)
     return Program(
         name="clickhouse",
+        stage=1,
         command=(sys.executable, "-m", __name__, str(directory.resolve())),
         environment=environment,
         directory=directory,

@@ -20,6 +20,8 @@ from typing import Final
 
 import platformdirs
 
+from pipeline.local import LocalStackError
+
 KAFKA_VERSION: Final = "4.4.0"
 LOCK: Final = Path(__file__).with_name("kafka-jars.lock")
 POM: Final = Path(__file__).with_name("kafka-pom.xml")
@@ -28,7 +30,7 @@ DOWNLOAD_TIMEOUT_SECONDS: Final = 60
 DOWNLOADS_AT_ONCE: Final = 4
 
 
-class JarsError(Exception):
+class JarsError(LocalStackError):
     """The jars cannot be had: its message says why and what to do."""
 
 

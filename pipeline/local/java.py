@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pipeline.local import LocalStackError
 from pipeline.settings import java_home
 
 JAVA_RELEASE_MIN: Final = 17
@@ -23,7 +24,7 @@ class Java:
     origin: str
 
 
-class NoJavaError(Exception):
+class NoJavaError(LocalStackError):
     """No usable Java: its message names what was looked at and the remedy."""
 
 

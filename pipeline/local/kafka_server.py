@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline import kafka
+from pipeline.local import LocalStackError
 from pipeline.local.child import Program
-from pipeline.local.jars import ensure_jars
 from pipeline.local.java import Java, find_java
 from pipeline.local.ports import LOOPBACK, listens
 from pipeline.settings import KafkaSettings
@@ -69,20 +69,23 @@ class KafkaPorts:
     controller: int
 
 
-class FormatError(Exception):
+class FormatError(LocalStackError):
     """Kafka's StorageTool refused: carries what it said."""
 
 
-def kafka_program(directory: Path, ports: KafkaPorts, environment: Mapping[str, str]) -> Program:
-    """Fetches the jars and formats the data directory where needed, and says how to run the broker."""
+def kafka_program(
+    directory: Path, ports: KafkaPorts, environment: Mapping[str, str], *, jars: Path
+) -> Program:
+    """Formats the data directory where needed, and says how to run the broker."""
     java = find_java()
-    run = (str(java.path), *_jvm_options(java), "-cp", f"{ensure_jars()}/*")
+    run = (str(java.path), *_jvm_options(java), "-cp", f"{jars}/*")
     directory.mkdir(parents=True, exist_ok=True)
     properties = directory / "server.properties"
     properties.write_text(_properties(directory, ports))
     _format_once(directory, run, properties)
     return Program(
         name="kafka",
+        stage=0,
         command=(*run, "kafka.Kafka", str(properties)),
         environment=environment,
         directory=directory,

@@ -5,10 +5,12 @@ from typing import Final
 
 import psutil
 
+from pipeline.local import LocalStackError
+
 LOOPBACK: Final = "127.0.0.1"
 
 
-class PortTakenError(Exception):
+class PortTakenError(LocalStackError):
     """Names the port, the holder and the option that avoids it."""
 
 
