@@ -3,6 +3,7 @@
 A topic that exists is never changed here: every difference has cost someone data before, so a person decides.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,7 @@ from schemas.topics import Topic, topics
 
 REQUEST_SECONDS_MAX: Final = 30
 """For one question to the broker."""
+LISTED_POLL_SECONDS: Final = 0.02
 
 _AT_LEAST: Final = frozenset(
     {"retention.ms", "max.message.bytes", "min.compaction.lag.ms", "delete.retention.ms", "retention.bytes"}
@@ -58,6 +60,7 @@ def ensure_topics(settings: Settings) -> list[str]:
     present = client.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     missing = [topic for topic in wanted if topic.name not in present]
     _create(client, settings, missing)
+    _wait_until_listed(client, {topic.name for topic in missing})
     require_topics(settings)
     return [topic.name for topic in missing]
 
@@ -142,6 +145,18 @@ def _create(client: AdminClient, settings: Settings, missing: list[Topic]) -> No
             # Another program created it in the same moment: the check that follows judges it like any other.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+
+
+def _wait_until_listed(client: AdminClient, names: set[str]) -> None:
+    """The controller creates a topic a moment before the brokers know it and can be asked about it."""
+    until = time.monotonic() + REQUEST_SECONDS_MAX
+    while unlisted := names - client.list_topics(timeout=REQUEST_SECONDS_MAX).topics.keys():
+        if time.monotonic() > until:
+            raise TimeoutError(
+                f"expected the broker to list the topics {sorted(unlisted)} within {REQUEST_SECONDS_MAX} s of "
+                "creating them"
+            )
+        time.sleep(LISTED_POLL_SECONDS)
 
 
 def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
