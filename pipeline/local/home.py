@@ -21,6 +21,7 @@ from pipeline.local import LocalStackError
 from pipeline.local.guardian import TERM_SECONDS_MAX
 from pipeline.settings import STATE_FILE
 
+KILL_SECONDS_MAX: Final = 10
 LOCK_SECONDS_MAX: Final = TERM_SECONDS_MAX + 7
 """For the guardian of a supervisor that was killed to end its children."""
 POLL_SECONDS: Final = 0.1
@@ -171,9 +172,10 @@ def _locks(file: IO[str]) -> bool:
 
 def _end_orphans(state: StackState | None) -> None:
     """Children of a stack whose guardian was killed too."""
-    for child in state.children if state else ():
-        if child.is_alive():
-            psutil.Process(child.pid).kill()
+    orphans = [psutil.Process(child.pid) for child in (state.children if state else ()) if child.is_alive()]
+    for orphan in orphans:
+        orphan.kill()
+    psutil.wait_procs(orphans, timeout=KILL_SECONDS_MAX)  # Their ports and files are free only then.
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Supervisor:
         with self._lock:
             watched = self._children[program.name] = self._spawned(program)
             watched.healthy = program.healthy()
+            self._tell()
 
     def wait_until(self, name: str, is_up: Callable[[], bool]) -> None:
         """Waits for a child's first readiness; raises with the end of its log when it does not come."""
@@ -125,6 +126,7 @@ class Supervisor:
             with self._lock:
                 for name in self._children:
                     self._keep_running(name)
+            self._tell()
             if time.monotonic() >= next_check:
                 self._check_health()
                 self._cut_logs()
@@ -169,10 +171,11 @@ class Supervisor:
                     file.truncate(0)
 
     def _tell(self) -> None:
-        states = self.states()
-        if states != self._told:
-            self._told = states
-            self._on_change(states)
+        with self._lock:
+            states = self.states()
+            if states != self._told:
+                self._told = states
+                self._on_change(states)
 
 
 def _state(watched: _Watched) -> ChildState:
