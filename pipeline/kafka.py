@@ -3,11 +3,13 @@
 Defaults of librdkafka change between versions, ours must not: what correctness rests on is passed here.
 """
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, Literal
 
 from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -15,7 +17,12 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not say that it re-exports
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+)
 
 from pipeline.settings import KafkaSettings
 
@@ -32,6 +39,7 @@ __all__ = [
     "TopicPartition",
     "admin",
     "consumer",
+    "list_offsets",
     "producer",
     "topic_id",
     "topic_name",
@@ -99,3 +107,23 @@ def topic_id(client: AdminClient, topic: str, *, timeout_seconds: float) -> str:
     """The id the broker gave a topic when it was created: a topic deleted and created anew has another."""
     described = client.describe_topics(TopicCollection([topic]), request_timeout=timeout_seconds)
     return str(described[topic].result(timeout=timeout_seconds).topic_id)
+
+
+def list_offsets(
+    client: AdminClient,
+    places: Iterable[TopicPartition],
+    which: Literal["earliest", "latest"],
+    *,
+    timeout_seconds: float,
+) -> dict[tuple[str, int], int]:
+    """Where partitions begin or end, all in one question; the end as a read-committed reader sees it."""
+    spec = OffsetSpec.earliest() if which == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    answers = client.list_offsets(
+        dict.fromkeys(places, spec),
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=timeout_seconds,
+    )
+    return {
+        (place.topic, place.partition): answer.result(timeout=timeout_seconds).offset
+        for place, answer in answers.items()
+    }

@@ -6,12 +6,12 @@ under a token that the tables remember.
 """
 
 import time
+from contextlib import closing
 from typing import Any, Final
 
 from pipeline.kafka import (
     Consumer,
     KafkaError,
-    Message,
     Producer,
     TopicPartition,
     consumer,
@@ -27,12 +27,6 @@ TRANSACTION_TIMEOUT_MS: Final = 10_000
 READ_TIMEOUT_SECONDS: Final = 30
 TAIL_OFFSETS: Final = 256
 """How far from its end the topic is read first: each plan takes two offsets, the record and its marker."""
-
-
-def reader_of(settings: Settings) -> Consumer:
-    """A consumer outside of the group: the group's own answers no questions while it is being assigned."""
-    options: dict[str, Any] = {"auto.offset.reset": "earliest", "enable.partition.eof": True}
-    return consumer(settings.kafka, **options)
 
 
 class PlanLog:
@@ -60,35 +54,44 @@ class PlanLog:
         )
         self._producer.commit_transaction(self._settings.sink.plan_timeout_seconds)
 
-    def newest(self, reader: Consumer) -> SinkPlan | None:
-        """The newest plan that was committed, or None when this partition never had one."""
-        where = TopicPartition(self._topic, self._partition)
-        low, high = reader.get_watermark_offsets(where, timeout=READ_TIMEOUT_SECONDS)
-        reach = TAIL_OFFSETS
-        # Aborted transactions and compaction can leave the tail without a plan: look further back.
-        while True:
-            start = max(low, high - reach)
-            plan = self._last_from(reader, start)
-            if plan is not None or start == low:
-                return plan
-            reach *= 16
 
-    def _last_from(self, reader: Consumer, start: int) -> SinkPlan | None:
-        reader.assign([TopicPartition(self._topic, self._partition, start)])
-        deadline = time.monotonic() + READ_TIMEOUT_SECONDS
-        last: Message | None = None
-        while time.monotonic() < deadline:
-            message = reader.poll(1.0)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                last = message
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
-                value = last.value() if last is not None else None
-                return SinkPlan.model_validate_json(value) if value is not None else None
-            else:
-                raise RuntimeError(f"cannot read {self._topic} partition {self._partition}: {error}")
-        raise TimeoutError(
-            f"expected the end of {self._topic} partition {self._partition} within {READ_TIMEOUT_SECONDS} s"
-        )
+def newest_plan(settings: Settings, partition: int, *, begins: int, ends: int) -> SinkPlan | None:
+    """The newest plan that was committed, or None when this partition never had one.
+
+    `begins` and `ends` are the topic's; to be the newest for good, `ends` is asked for after the fence.
+    """
+    topic = topic_name(settings.kafka, SINK_PLANS)
+    options: dict[str, Any] = {
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        # The end is answered after this long; the group waits for it.
+        "fetch.wait.max.ms": 10,
+    }
+    reach = TAIL_OFFSETS
+    with closing(consumer(settings.kafka, **options)) as reader:
+        # Aborted transactions and compaction can leave the tail without a plan: look further back.
+        while begins < ends:
+            start = max(begins, ends - reach)
+            reader.assign([TopicPartition(topic, partition, start)])
+            last = _last_until_end(reader, f"{topic} partition {partition}")
+            if last is not None:
+                return SinkPlan.model_validate_json(last)
+            ends, reach = start, reach * 16
+    return None
+
+
+def _last_until_end(reader: Consumer, where: str) -> bytes | None:
+    deadline = time.monotonic() + READ_TIMEOUT_SECONDS
+    last: bytes | None = None
+    while time.monotonic() < deadline:
+        message = reader.poll(1.0)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            last = message.value()
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+            return last
+        else:
+            raise RuntimeError(f"cannot read {where}: {error}")
+    raise TimeoutError(f"expected the end of {where} within {READ_TIMEOUT_SECONDS} s")

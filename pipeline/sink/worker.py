@@ -10,11 +10,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from pipeline.clickhouse import open_client
 from pipeline.kafka import (
@@ -22,17 +22,14 @@ from pipeline.kafka import (
     KafkaError,
     Message,
     TopicPartition,
-    admin,
     consumer,
-    topic_id,
     topic_name,
 )
 from pipeline.settings import Settings
 from pipeline.sink.insert import TABLES, Inserter
+from pipeline.sink.opening import SinkRefusedError, open_partitions
 from pipeline.sink.partition import SinkPartition, Tools
-from pipeline.sink.plan import BlockLimits, Buffer
-from pipeline.sink.plan_log import PlanLog, reader_of
-from schemas.sink_plan import SinkPlan
+from pipeline.sink.plan import BlockLimits
 
 POLL_MESSAGES_MAX: Final = 10_000
 POLL_SECONDS: Final = 0.03
@@ -41,15 +38,10 @@ THREADS_MAX: Final = 8
 FETCH_QUEUE_KBYTES: Final = 16_384
 """What librdkafka reads ahead, over all partitions."""
 LAG_COMMIT_SECONDS: Final = 5.0
-REQUEST_TIMEOUT_SECONDS: Final = 30
 STOP_SECONDS_MAX: Final = 8
 """For what is in flight on SIGTERM. Longer is not needed for correctness: the plan stands in Kafka."""
 
 _LOG: Final = logging.getLogger(__name__)
-
-
-class SinkRefusedError(Exception):
-    """Going on would lose or double rows; a person decides."""
 
 
 def run(settings: Settings) -> None:
@@ -134,7 +126,7 @@ class Sink:
         topic, number, offset = message.topic(), message.partition(), message.offset()
         error = message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
-            raise _refusal(error, topic, number)
+            raise _failure(error, topic, number)
         assert topic is not None
         assert number is not None
         assert offset is not None
@@ -180,10 +172,7 @@ class Sink:
                 f"expected the same partitions of all four topics, got {sorted(got)}: partition counts differ"
             )
         self._forget_partitions()
-        topic_ids = self._topic_ids()
-        with ThreadPoolExecutor(max(1, len(numbers))) as opening:
-            opened = opening.map(lambda number: self._open(number, topic_ids), numbers)
-            self._partitions = {partition.number: partition for partition in opened}
+        self._partitions = open_partitions(self._settings, self._topics, numbers, self._tools)
         places = [
             TopicPartition(topic, partition.number, buffer.first)
             for partition in self._partitions.values()
@@ -203,54 +192,12 @@ class Sink:
         self._partitions = {}
         self._paused = set()
 
-    def _open(self, number: int, topic_ids: Mapping[str, str]) -> SinkPartition:
-        log = PlanLog(self._settings, number)
-        with closing(reader_of(self._settings)) as reader:
-            plan = log.newest(reader)
-            buffers = (
-                _from_the_oldest(reader, number, self._topics)
-                if plan is None
-                else _from_plan(plan, topic_ids)
-            )
-        return SinkPartition(
-            number, log=log, plan=plan, buffers=buffers, topic_ids=topic_ids, tools=self._tools
-        )
 
-    def _topic_ids(self) -> dict[str, str]:
-        broker = admin(self._settings.kafka)
-        return {
-            topic: topic_id(broker, topic, timeout_seconds=REQUEST_TIMEOUT_SECONDS) for topic in self._topics
-        }
-
-
-def _from_the_oldest(reader: Consumer, number: int, topics: Iterable[str]) -> dict[str, Buffer]:
-    """A partition that never had a plan starts with the oldest records there are."""
-    buffers: dict[str, Buffer] = {}
-    for topic in topics:
-        place = TopicPartition(topic, number)
-        low, _high = reader.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_SECONDS)
-        buffers[topic] = Buffer(low)
-    return buffers
-
-
-def _from_plan(plan: SinkPlan, topic_ids: Mapping[str, str]) -> dict[str, Buffer]:
-    for planned in plan.ranges:
-        found = topic_ids.get(planned.topic)
-        if found != planned.topic_id:
-            raise SinkRefusedError(
-                f"the sink has stored {planned.topic} with id {planned.topic_id} up to offset {planned.end}, the "
-                f"broker has {found}: the topic was deleted and created again, and its offsets mean other records. "
-                "Start with an empty ClickHouse database and without the topic of the sink's plans."
-            )
-    return {planned.topic: Buffer(planned.first) for planned in plan.ranges}
-
-
-def _refusal(error: KafkaError, topic: str | None, number: int | None) -> Exception:
-    details: dict[str, Any] = {"topic": topic, "partition": number}
+def _failure(error: KafkaError, topic: str | None, number: int | None) -> Exception:
+    where = f"{topic} partition {number}"
     if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (its public name)
         return SinkRefusedError(
-            f"records were deleted from Kafka before they were stored in ClickHouse, at {details}: {error.str()}. "
-            "The retention is shorter than the sink was away. Restore the records, or rebuild ClickHouse from "
-            "what the log still holds: an empty database, without the topic of the sink's plans."
+            f"{where} does not hold the next record to store any more ({error.str()}): it was deleted, or the "
+            "topic was created again. The next start says which."
         )
-    return RuntimeError(f"the sink cannot read {details}: {error}")
+    return RuntimeError(f"the sink cannot read {where}: {error}")

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from pipeline.admin.migrate import migrate
 from pipeline.admin.topics import ensure_topics
 from pipeline.clickhouse import Client
-from pipeline.kafka import Producer, producer, topic_name
+from pipeline.kafka import Producer, admin, producer, topic_id, topic_name
 from pipeline.settings import Settings, child_environment
+from pipeline.sink.insert import TABLES
 from schemas.account_balance import AccountBalance, GrantBalance
 from schemas.base import GrantShare, WireModel
 from schemas.dead_letter import DeadLetter, Header
@@ -284,3 +285,10 @@ def _as_environment(settings: Settings) -> dict[str, str]:
         **{f"SINK__{name.upper()}": value for name, value in settings.sink.model_dump().items()},
     }
     return {f"CREDITSTREAM_{name}": str(value) for name, value in named.items()}
+
+
+def topic_ids(settings: Settings) -> dict[str, str]:
+    """The broker's ids of the four topics that the sink reads."""
+    broker = admin(settings.kafka)
+    names = [topic_name(settings.kafka, topic) for topic in TABLES]
+    return {name: topic_id(broker, name, timeout_seconds=10) for name in names}
