@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pipeline.boundaries import Boundaries
 from pipeline.kafka import (
     Consumer,
     KafkaError,
@@ -30,7 +31,6 @@ from pipeline.state import (
     row_digest,
     unpack_identities,
 )
-from pipeline.boundaries import Boundaries
 from pipeline.stream.ending import RefusedError
 from pipeline.stream.identities import IdentityIndex
 from pipeline.stream.memory import PartitionMemory
@@ -106,8 +106,8 @@ class Loader:
         if cursor.topic_id != now_id:
             raise self._refused(
                 f"expected {source} to be the topic with id {cursor.topic_id}, found {now_id}: it was recreated",
-                "its offsets mean other events now. Start under a new CREDITSTREAM_WORKER__APP_ID, or recreate "
-                "every topic of this deployment",
+                "its offsets mean other events now. Restore the old topic, or recreate every topic of this "
+                "deployment, or begin a new one under another CREDITSTREAM_KAFKA__TOPIC_PREFIX",
             )
         return cursor
 

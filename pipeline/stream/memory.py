@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from pipeline.boundaries import Boundaries
 from pipeline.metering import Folded, PartitionView
 from pipeline.state import Cursor, next_boundary_ms
-from pipeline.boundaries import Boundaries
 from pipeline.stream.identities import IdentityIndex
 
 

@@ -1,11 +1,14 @@
 """Meters one partition for as long as this worker holds it: fence, load, then one batch at a time.
 
 A batch ends after `batch_rows_max` records or `batch_core_ms_max` in the core, whichever comes first; what was
-polled beyond it stays first in line. While one partition commits in a thread, others compute in the event loop.
+polled beyond it stays first in line. A partition that is behind by a whole batch takes a whole one: its newest
+record waits for the backlog either way, and large batches write each account's row once for many events.
+While one partition commits in a thread, others compute in the event loop, in turns of one slice.
 """
 
 import asyncio
 import gc
+import math
 import threading
 import time
 from collections import deque
@@ -134,7 +137,8 @@ class PartitionMeter:
 
     async def _fold(self, memory: PartitionMemory) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())
-        core_seconds_max = self._shared.settings.worker.batch_core_ms_max / 1000
+        is_behind = len(self._waiting) >= self._batch_rows_max
+        core_seconds_max = math.inf if is_behind else self._shared.settings.worker.batch_core_ms_max / 1000
         records, core_seconds = 0, 0.0
         while self._waiting and records < self._batch_rows_max and core_seconds < core_seconds_max:
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))

@@ -196,7 +196,8 @@ def test_events_deleted_before_they_were_metered_stop_the_worker(
     spend(feed, ["acct-0"], 5)
     topic = topic_name(deployment.kafka, ACCOUNT_EVENTS)
     everything = [TopicPartition(topic, each, -1) for each in range(deployment.kafka.partitions)]
-    for future in admin(deployment.kafka).delete_records(everything).values():
+    client = admin(deployment.kafka)
+    for future in client.delete_records(everything).values():
         future.result(30)
     assert_refuses(deployment, "retention has deleted events that were never metered")
 
