@@ -25,7 +25,7 @@ class CommandResult(WireModel):
     outcome: Literal["accepted", "refused", "duplicate"]
     """Of a duplicate: `reason` is the first answer's; see `first_outcome`."""
     first_outcome: Literal["accepted", "refused"]
-    reason: RefusalReason | Literal[""]
+    reason: Literal["", RefusalReason]
     """Empty when accepted."""
     detail: str
     """The refusal in words; empty when accepted and on duplicates."""

@@ -55,7 +55,7 @@ class MeteredRecord(WireModel):
     source: Source
     service: Service
     outcome: UsageOutcome
-    reason: DenialReason | Literal["", "duplicate"]
+    reason: Literal["", DenialReason, "duplicate"]
     """Empty when metered. Of a duplicate whose first copy was denied: why that was."""
     occurred_at: UtcInstant
     accepted_at: UtcInstant

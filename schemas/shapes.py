@@ -1,0 +1,65 @@
+"""Every shape by its name: the files under `json/` and `examples/` are called after it, and topics carry it.
+
+A name ends in its version. What a version may still become is in README.md; anything else is a new name.
+"""
+
+from typing import Final
+
+from pydantic import BaseModel
+
+from schemas import account_command, usage_event
+from schemas.account_balance import AccountBalance
+from schemas.command_result import CommandResult
+from schemas.dead_letter import DeadLetter
+from schemas.ledger_entry import LedgerEntry
+from schemas.metered_record import MeteredRecord
+from schemas.plan import PlanCatalog
+from schemas.price_book import PriceBook
+from schemas.topics import (
+    ACCOUNT_BALANCES,
+    ACCOUNT_EVENTS,
+    COMMAND_RESULTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
+
+USAGE: Final[dict[str, type[BaseModel]]] = {
+    "usage.image_generation.v1": usage_event.ImageGeneration,
+    "usage.background_removal.v1": usage_event.BackgroundRemoval,
+    "usage.image_analysis.v1": usage_event.ImageAnalysis,
+    "usage.upscaling.v1": usage_event.Upscaling,
+    "usage.post_processing.v1": usage_event.PostProcessing,
+    "usage.transparent_background.v1": usage_event.TransparentBackground,
+}
+COMMANDS: Final[dict[str, type[BaseModel]]] = {
+    "account.open.v1": account_command.OpenAccountCommand,
+    "account.grant.v1": account_command.IssueGrantCommand,
+    "account.void_grant.v1": account_command.VoidGrantCommand,
+}
+EVENTS: Final[dict[str, type[BaseModel]]] = {**USAGE, **COMMANDS, "tick.v1": account_command.Tick}
+"""What others write. The CloudEvents type is `org.apimage.` and the name."""
+
+RECORDS: Final[dict[str, type[BaseModel]]] = {
+    "metered_record.v1": MeteredRecord,
+    "ledger_entry.v1": LedgerEntry,
+    "account_balance.v1": AccountBalance,
+    "command_result.v1": CommandResult,
+    "dead_letter.v1": DeadLetter,
+}
+"""What the worker writes."""
+
+DATA_FILES: Final[dict[str, type[BaseModel]]] = {"price_book.v1": PriceBook, "plan_catalog.v1": PlanCatalog}
+"""What a release brings along: `price_books/`, `plans/`."""
+
+SHAPES: Final[dict[str, type[BaseModel]]] = {**EVENTS, **RECORDS, **DATA_FILES}
+
+CARRIED: Final[dict[str, tuple[str, ...]]] = {
+    ACCOUNT_EVENTS: tuple(EVENTS),
+    METERED_RECORDS: ("metered_record.v1",),
+    LEDGER_ENTRIES: ("ledger_entry.v1",),
+    ACCOUNT_BALANCES: ("account_balance.v1",),
+    COMMAND_RESULTS: ("command_result.v1",),
+    DEAD_LETTERS: ("dead_letter.v1",),
+}
+"""Topic → shapes. Topics that are not here are internal: identities, sink plans, the changelog."""
