@@ -46,6 +46,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Store everything until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
