@@ -113,7 +113,7 @@ class Home:
             text = file.read()
             if not text or _locks(file):
                 return None
-        return int(text) if psutil.pid_exists(int(text)) else None
+        return int(text) if _is_running(int(text)) else None
 
     def state(self) -> StackState | None:
         """What the last supervisor wrote."""
@@ -160,6 +160,14 @@ class Home:
 
 def _secret() -> str:
     return secrets.token_hex(SECRET_BYTES)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        # Killed and not yet noticed by its parent is ended.
+        return str(psutil.Process(pid).status()) != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _locks(file: IO[str]) -> bool:

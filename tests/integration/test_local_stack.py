@@ -1,0 +1,86 @@
+"""`creditstream up` on an empty directory, as a person runs it; and what it says when it cannot start."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.local.jars import ensure_jars, locked_jars, missing_jars
+from pipeline.local.ports import PortTakenError, require_free
+from tests.stack import wait_until
+
+pytestmark = pytest.mark.integration
+AUTO = ("--kafka-port=auto", "--clickhouse-port=auto", "--native-port=auto")
+
+
+def creditstream(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        env={**os.environ, "CREDITSTREAM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_all(tmp_path: Path) -> None:
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(creditstream(tmp_path, "status", "--json").stdout)
+        return found
+
+    def process(name: str) -> dict[str, Any]:
+        return next(process for process in status()["processes"] if process["name"] == name)
+
+    started = creditstream(tmp_path, "up", "--detach", "--json", *AUTO)
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "password" not in started.stdout + started.stderr
+        assert {process["name"] for process in status()["processes"]} == {
+            *("kafka", "clickhouse", "worker-1", "sink-1")
+        }
+        again = creditstream(tmp_path, "up", "--detach", *AUTO)
+        assert (again.returncode, "already" in again.stderr) == (1, True)
+
+        pid = process("worker-1")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until("another worker-1", lambda: process("worker-1")["pid"] != pid)
+    finally:
+        stopped = creditstream(tmp_path, "down")
+
+    assert stopped.returncode == 0, stopped.stderr
+    assert status()["running"] is False
+    assert creditstream(tmp_path, "reset", "--yes").returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_names_its_holder_and_the_way_round_it() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+
+        with pytest.raises(PortTakenError, match=rf"\(pid {os.getpid()}\).* --kafka-port auto"):
+            require_free(port, option="--kafka-port")
+
+
+def test_a_jar_that_differs_by_one_byte_from_the_lock_is_not_there(tmp_path: Path) -> None:
+    jars = ensure_jars()
+    for jar in locked_jars():
+        (tmp_path / jar.file_name).symlink_to(jars / jar.file_name)
+    changed = locked_jars()[0]
+    copy = tmp_path / changed.file_name
+    copy.unlink()
+    shutil.copy(jars / changed.file_name, copy)
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+
+    assert missing_jars(tmp_path) == [changed]
