@@ -29,6 +29,9 @@ DOWNLOAD = "about 0.4 GB (ClickHouse's engine is half of it, a Java runtime, Kaf
 PIP_ATTEMPTS_MAX = 2
 """A broken connection is worth a second try: pip's cache keeps what has arrived."""
 
+LINES_SHOWN = 30
+"""Of a step that failed."""
+
 LOCKS = {"demo": "run.txt", "install": "run.txt", "test": "dev.txt"}
 
 
@@ -159,18 +162,31 @@ def pip(command: str) -> list[str]:
 
 
 def step(what: str, command: list[str], attempts: int = 1) -> None:
-    """One phase, with its name and its time; what it says is shown as it comes."""
+    """One phase, with its name, its larger downloads as they begin, and its time; all it says when it fails."""
     print(f"  → {what}", flush=True)
     began = time.monotonic()
+    said: list[str] = []
     for _ in range(attempts):
-        if subprocess.run(command, check=False).returncode == 0:
+        if run(command, said) == 0:
             print(f"    done in {time.monotonic() - began:.0f} s", flush=True)
             return
+    print("".join(said[-LINES_SHOWN:]), file=sys.stderr)
     raise SetupError(
         f"could not install {what}; the reason is above. Remedies: no network → check the connection or pip's proxy "
         "settings (`pip config list`); no matching distribution → this platform has no wheel for it (README.md); "
         "no space → 3 GB are needed. Then run the same command again, it goes on from there."
     )
+
+
+def run(command: list[str], said: list[str]) -> int:
+    """Runs it, shows the lines of large downloads, keeps all in `said`."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if line.lstrip().startswith("Downloading ") and "MB)" in line:
+                print(f"    {line.strip()}", flush=True)
+    return process.returncode
 
 
 if __name__ == "__main__":

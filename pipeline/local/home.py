@@ -165,7 +165,7 @@ def _secret() -> str:
 def _is_running(pid: int) -> bool:
     try:
         # Killed and not yet noticed by its parent is ended.
-        return str(psutil.Process(pid).status()) != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
