@@ -8,9 +8,8 @@ import orjson
 from pipeline.reconcile.chain import FIRST_HASH, Link, micros
 from pipeline.reconcile.report import Difference, Findings, Kind
 from pipeline.reconcile.table import Table, TableRow
-from pipeline.reconcile.topics import messages
+from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
-from pipeline.settings import KafkaSettings
 from schemas.topics import ACCOUNT_BALANCES
 
 
@@ -34,7 +33,7 @@ _NOTHING = TableRow(0, 0, 0, FIRST_HASH)
 
 
 def check_balances(
-    kafka: KafkaSettings, table: Table, warehouse: Warehouse, newest: Mapping[str, Link], findings: Findings
+    log: Log, table: Table, warehouse: Warehouse, newest: Mapping[str, Link], findings: Findings
 ) -> None:
     """Compare the end of each account's chain with its row, and the row with what readers see."""
     if table.digest_written != table.digest_found:
@@ -46,7 +45,7 @@ def check_balances(
         entered = TableRow(link.balance, link.balance, link.entry_seq, link.entry_hash)
         if row != entered:
             findings.add(_difference(Kind.BALANCE_DIFFERS, table, "changelog", account, entered, row))
-    for places in (_in_topic(kafka, table), _in_warehouse(warehouse, table)):
+    for places in (_in_topic(log, table), _in_warehouse(warehouse, table)):
         _check_readers(table, places, findings)
 
 
@@ -73,10 +72,10 @@ def _difference(
     )
 
 
-def _in_topic(kafka: KafkaSettings, table: Table) -> _Places:
+def _in_topic(log: Log, table: Table) -> _Places:
     newest: dict[str, _Balance] = {}
     later: set[str] = set()
-    for message in messages(kafka, ACCOUNT_BALANCES, table.partition):
+    for message in log.messages(ACCOUNT_BALANCES, table.partition):
         record = orjson.loads(message.value() or b"{}")
         if record["offset"] < table.next_offset:
             newest[record["account_id"]] = _Balance(micros(record["posted"]), record["entry_seq"])

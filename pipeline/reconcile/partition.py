@@ -22,9 +22,8 @@ from pipeline.reconcile.chain import Chains, micros
 from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
 from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, Row, Shape, altered, beside
 from pipeline.reconcile.table import Table
-from pipeline.reconcile.topics import messages, records, start_of
+from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
-from pipeline.settings import KafkaSettings
 from schemas.account_command import TICK_TYPE
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, LEDGER_ENTRIES, METERED_RECORDS
 
@@ -36,14 +35,14 @@ _EVENT, _TIME = 1, 2  # Of an input record: what wants an outcome, and a tick, w
 class PartitionCheck:
     """Runs the comparisons of one partition, one topic after the other."""
 
-    kafka: KafkaSettings
+    log: Log
     table: Table
     warehouse: Warehouse
     findings: Findings
     low: int = 0
     inputs: bytearray = field(default_factory=bytearray)
     answers: bytearray = field(default_factory=bytearray)
-    charges: array[int] = field(default_factory=lambda: array("q"))
+    charges: "array[int]" = field(default_factory=lambda: array("q"))
     """Micro-credits by input offset: charged by metered records, less what usage entries took."""
     outcomes: Counter[str] = field(default_factory=Counter[str])
     charged: int = 0
@@ -53,14 +52,12 @@ class PartitionCheck:
         self._read_input()
         self._compare(METERED, self._metered)
         self._compare(DEAD, self._dead_letter)
-        for result in records(
-            self.kafka, COMMAND_RESULTS, self.table.partition, before=self.table.next_offset
-        ):
+        for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
             self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
-        chains = Chains(self.findings, whole=start_of(self.kafka, LEDGER_ENTRIES, self.table.partition) == 0)
+        chains = Chains(self.findings, whole=self.log.start_of(LEDGER_ENTRIES, self.table.partition) == 0)
         self._compare(ENTRIES, lambda entry: self._entry(chains, entry))
         self._check_answers()
-        check_balances(self.kafka, self.table, self.warehouse, chains.newest, self.findings)
+        check_balances(self.log, self.table, self.warehouse, chains.newest, self.findings)
         watermark = self.table.next_offset
         return PartitionReport(
             partition=self.table.partition,
@@ -73,11 +70,11 @@ class PartitionCheck:
         )
 
     def _read_input(self) -> None:
-        self.low = start_of(self.kafka, ACCOUNT_EVENTS, self.table.partition)
+        self.low = self.log.start_of(ACCOUNT_EVENTS, self.table.partition)
         size = max(self.table.next_offset - self.low, 0)
         self.inputs, self.answers = bytearray(size), bytearray(size)
         self.charges = array("q", bytes(8 * size))
-        for message in messages(self.kafka, ACCOUNT_EVENTS, self.table.partition, start=self.low):
+        for message in self.log.messages(ACCOUNT_EVENTS, self.table.partition, start=self.low):
             place = (message.offset() or 0) - self.low
             if place >= size:
                 return
@@ -130,7 +127,7 @@ class PartitionCheck:
 
     def _in_order(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> Iterator[Row]:
         newest = -1
-        for record in records(self.kafka, shape.topic, self.table.partition, before=self.table.next_offset):
+        for record in self.log.records(shape.topic, self.table.partition, before=self.table.next_offset):
             look(record)
             row = shape.row(record)
             if row[0] < newest:
@@ -178,7 +175,7 @@ class PartitionCheck:
         """Account and id of an input record, as far as it has them."""
         if len(self.findings.listed) >= self.findings.listed_max:
             return "", ""
-        message = next(messages(self.kafka, ACCOUNT_EVENTS, self.table.partition, start=offset))
+        message = next(self.log.messages(ACCOUNT_EVENTS, self.table.partition, start=offset))
         account = (message.key() or b"").decode("utf-8", "replace")
         try:
             return account, str(orjson.loads(message.value() or b"")["id"])

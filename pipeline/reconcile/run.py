@@ -18,7 +18,7 @@ from pipeline.reconcile.report import (
 )
 from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, Row, Shape
 from pipeline.reconcile.table import Table, read_table
-from pipeline.reconcile.topics import last_cause
+from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
 from pipeline.settings import Settings
 
@@ -39,25 +39,41 @@ def reconcile(
     progress: Callable[[str], None] = _silent,
 ) -> Report:
     """Compare everything that was committed when this was called. The pipeline may go on meanwhile."""
+    client, log = open_client(settings.clickhouse), Log(settings.kafka)
+    try:
+        return _reconcile(settings, log, Warehouse(client), sink_wait_seconds, listed_max, progress)
+    finally:
+        log.close()
+        client.close()
+
+
+def _reconcile(
+    settings: Settings,
+    log: Log,
+    warehouse: Warehouse,
+    sink_wait_seconds: float,
+    listed_max: int,
+    progress: Callable[[str], None],
+) -> Report:
     findings = Findings(listed_max)
-    warehouse = Warehouse(open_client(settings.clickhouse))
     deadline = time.monotonic() + sink_wait_seconds
     progress("reading the table")
-    tables = [read_table(settings, partition) for partition in range(settings.kafka.partitions)]
+    app_id, partitions = settings.worker.app_id, range(settings.kafka.partitions)
+    tables = [read_table(log, app_id, partition) for partition in partitions]
     checked: list[PartitionReport] = []
     for table in tables:
         progress(f"partition {table.partition}: waiting for the sink to pass offset {table.next_offset}")
-        _wait_for_sink(settings, warehouse, table, deadline)
+        _wait_for_sink(log, warehouse, table, deadline)
         progress(f"partition {table.partition}: comparing up to offset {table.next_offset}")
-        checked.append(PartitionCheck(settings.kafka, table, warehouse, findings).run())
+        checked.append(PartitionCheck(log, table, warehouse, findings).run())
     progress("comparing the daily rollup")
     _check_rollup(warehouse, findings, deadline)
     return _report(checked, findings)
 
 
-def _wait_for_sink(settings: Settings, warehouse: Warehouse, table: Table, deadline: float) -> None:
+def _wait_for_sink(log: Log, warehouse: Warehouse, table: Table, deadline: float) -> None:
     for shape in (METERED, DEAD, ENTRIES):
-        last = last_cause(settings.kafka, shape.topic, table.partition, before=table.next_offset)
+        last = log.last_cause(shape.topic, table.partition, before=table.next_offset)
         _wait_until(partial(_passed, warehouse, shape, table.partition, last), deadline)
 
 

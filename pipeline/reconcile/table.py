@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.reconcile.topics import messages
-from pipeline.settings import Settings
+from pipeline.reconcile.topics import Log
 from schemas.topics import changelog
 
 CURSOR: Final = b"__cursor__"
@@ -35,10 +34,10 @@ class Table:
     rows: dict[str, TableRow]
 
 
-def read_table(settings: Settings, partition: int) -> Table:
+def read_table(log: Log, app_id: str, partition: int) -> Table:
     """Transactions end with the cursor, so what is committed is always the state at the last cursor."""
     newest: dict[bytes, bytes] = {}
-    for message in messages(settings.kafka, changelog(settings.worker.app_id), partition):
+    for message in log.messages(changelog(app_id), partition):
         key, value = message.key() or b"", message.value()
         if value is None:
             newest.pop(key, None)
@@ -63,5 +62,5 @@ def _digest(key: bytes, row: bytes) -> int:
 
 def _row(row: bytes) -> TableRow:
     fields: dict[str, Any] = orjson.loads(row)
-    left = sum(grant[4] for grant in fields["grants"])
+    left = sum(grant[-1] for grant in fields["grants"])  # Its terms, then what is left of it.
     return TableRow(fields["posted"], left, fields["seq"], fields["hash"])

@@ -1,5 +1,6 @@
 """Reading committed records of one topic partition, from its start to where it ends now."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -8,30 +9,60 @@ import orjson
 from pipeline.kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition, consumer, topic_name
 from pipeline.settings import KafkaSettings
 
+OFFSET_BEGINNING: Final = -2
+"""librdkafka's number for it."""
 READ_RECORDS: Final = 5000
 """Taken from the client at a time."""
+READ_WAIT_SECONDS: Final = 0.05
+"""The client waits so long to fill up what is taken at a time, also when it has the end already."""
 READ_STALL_SECONDS_MAX: Final = 30
 """Without a record and without the end for this long, the broker is given up."""
 
 
-def start_of(kafka: KafkaSettings, topic: str, partition: int) -> int:
-    """The first offset that the broker still holds."""
-    with _opened(kafka) as reader:
-        where = TopicPartition(topic_name(kafka, topic), partition)
-        low, _ = reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
-    return int(low)
+TAIL_OFFSETS: Final = 500
+"""First guess of how far the last record may stand before the end: markers of transactions have offsets too."""
 
 
-def messages(
-    kafka: KafkaSettings, topic: str, partition: int, *, start: int | None = None
-) -> Iterator[Message]:
-    """All committed records up to the end at the time of reading, in order."""
-    first = start_of(kafka, topic, partition) if start is None else start
-    with _opened(kafka) as reader:
-        reader.assign([TopicPartition(topic_name(kafka, topic), partition, first)])
+class Log:
+    """Reads one partition after the other with one client: opening one for each would take most of the time.
+
+    Only one reading goes on at a time; beginning another ends it.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._reader: Consumer = consumer(
+            kafka,
+            group_id="reconcile",
+            **{
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 65_536,
+                # The end of a partition is known when a fetch finds nothing, which waits this long.
+                "fetch.wait.max.ms": 10,
+            },
+        )
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def start_of(self, topic: str, partition: int) -> int:
+        """The first offset that the broker still holds."""
+        return self._bounds(topic, partition)[0]
+
+    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        where = TopicPartition(topic_name(self._kafka, topic), partition)
+        low, high = self._reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
+        return int(low), int(high)
+
+    def messages(self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING) -> Iterator[Message]:
+        """All committed records up to the end at the time of reading, in order."""
+        self._reader.assign([TopicPartition(topic_name(self._kafka, topic), partition, start)])
+        stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
         while True:
-            batch = reader.consume(READ_RECORDS, timeout=READ_STALL_SECONDS_MAX)
-            if not batch:
+            batch = self._reader.consume(READ_RECORDS, timeout=READ_WAIT_SECONDS)
+            if batch:
+                stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
+            elif time.monotonic() > stalled_at:
                 raise TimeoutError(
                     f"expected records or the end of {topic} partition {partition} within "
                     f"{READ_STALL_SECONDS_MAX} s, got neither"
@@ -45,40 +76,21 @@ def messages(
                 else:
                     raise KafkaException(error)
 
+    def records(self, topic: str, partition: int, *, before: int) -> Iterator[dict[str, Any]]:
+        """Our own JSON records whose cause stands before the input offset `before`."""
+        for message in self.messages(topic, partition):
+            record: dict[str, Any] = orjson.loads(message.value() or b"{}")
+            if record["offset"] < before:
+                yield record
 
-def records(kafka: KafkaSettings, topic: str, partition: int, *, before: int) -> Iterator[dict[str, Any]]:
-    """Our own JSON records whose cause stands before the input offset `before`."""
-    for message in messages(kafka, topic, partition):
-        record: dict[str, Any] = orjson.loads(message.value() or b"{}")
-        if record["offset"] < before:
-            yield record
-
-
-def _opened(kafka: KafkaSettings) -> Consumer:
-    return consumer(
-        kafka,
-        group_id="reconcile",
-        **{"enable.partition.eof": True, "queued.max.messages.kbytes": 65_536},
-    )
-
-
-TAIL_OFFSETS: Final = 500
-"""First guess of how far the last record may stand before the end: markers of transactions have offsets too."""
-
-
-def last_cause(kafka: KafkaSettings, topic: str, partition: int, *, before: int) -> int:
-    """The input offset of the topic's last record whose cause stands before `before`; -1 if there is none."""
-    with _opened(kafka) as reader:
-        where = TopicPartition(topic_name(kafka, topic), partition)
-        low, high = reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
-    back = TAIL_OFFSETS
-    while True:
-        start = max(low, high - back)
-        offsets = [
-            offset
-            for message in messages(kafka, topic, partition, start=start)
-            if (offset := int(orjson.loads(message.value() or b"{}")["offset"])) < before
-        ]
-        if offsets or start == low:
-            return max(offsets, default=-1)
-        back *= 8
+    def last_cause(self, topic: str, partition: int, *, before: int) -> int:
+        """The input offset of the last record whose cause stands before `before`; -1 if there is none."""
+        low, high = self._bounds(topic, partition)
+        back = TAIL_OFFSETS
+        while True:
+            start = max(low, high - back)
+            values = (message.value() or b"{}" for message in self.messages(topic, partition, start=start))
+            offsets = [offset for value in values if (offset := int(orjson.loads(value)["offset"])) < before]
+            if offsets or start == low:
+                return max(offsets, default=-1)
+            back *= 8

@@ -1,0 +1,109 @@
+"""A worker and a sink without their processes: the core between real topics and real tables.
+
+For tests of what comes after them. One batch a partition, one transaction, one block a table.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+from pipeline import kafka as clients
+from pipeline.admin.migrate import migrate
+from pipeline.admin.topics import ensure_topics
+from pipeline.bootstrap import load_core
+from pipeline.clickhouse import insert_block, open_client
+from pipeline.load import LoadRecord
+from pipeline.metering import Batch, Folded, PartitionView, initial_cursor
+from pipeline.reconcile.topics import Log
+from pipeline.settings import Settings
+from pipeline.state import CURSOR_KEY, encode_cursor
+from schemas import topics
+
+SECONDS_MAX = 30
+TABLES = {
+    topics.METERED_RECORDS: "metered_records",
+    topics.LEDGER_ENTRIES: "ledger_entries",
+    topics.ACCOUNT_BALANCES: "account_balances",
+    topics.DEAD_LETTERS: "dead_letters",
+}
+
+
+class Logged(NamedTuple):
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def run(settings: Settings, load: Iterable[LoadRecord]) -> None:
+    """Publish the load and carry it through to ClickHouse."""
+    ensure_topics(settings)
+    migrate(settings)
+    publish(settings, load)
+    for partition in range(settings.kafka.partitions):
+        folded = _fold(settings, partition)
+        _commit(settings, partition, folded)
+        _insert(settings, partition, folded)
+
+
+def publish(settings: Settings, load: Iterable[LoadRecord]) -> None:
+    """To the input log, as producers do."""
+    producer = clients.producer(settings.kafka)
+    topic = clients.topic_name(settings.kafka, topics.ACCOUNT_EVENTS)
+    for record in load:
+        producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))
+    assert producer.flush(SECONDS_MAX) == 0
+
+
+def _fold(settings: Settings, partition: int) -> Folded:
+    core = load_core(settings)
+    reader = Log(settings.kafka)
+    log = [
+        Logged(
+            message.offset() or 0,
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            cast(list[tuple[str, bytes]], message.headers() or []),
+        )
+        for message in reader.messages(topics.ACCOUNT_EVENTS, partition)
+    ]
+    reader.close()
+    cursor = initial_cursor(core, "small")
+    batch = Batch(
+        core,
+        PartitionView(
+            partition=partition, cursor=cursor, accounts={}, identities={}, due_accounts=lambda _, __: []
+        ),
+    )
+    batch.feed(log)
+    return batch.finish()
+
+
+def _commit(settings: Settings, partition: int, folded: Folded) -> None:
+    producer = clients.producer(settings.kafka, transactional_id=f"small-{partition}")
+    producer.init_transactions(SECONDS_MAX)
+    producer.begin_transaction()
+
+    def produce(topic: str, key: bytes, value: bytes) -> None:
+        producer.produce(clients.topic_name(settings.kafka, topic), partition=partition, key=key, value=value)
+
+    for record in folded.records:
+        produce(record.topic, record.key, record.value)
+    changelog = topics.changelog(settings.worker.app_id)
+    for key, row in folded.accounts.items():
+        produce(changelog, key, row)
+    produce(changelog, CURSOR_KEY, encode_cursor(folded.cursor))
+    producer.commit_transaction(SECONDS_MAX)
+
+
+def _insert(settings: Settings, partition: int, folded: Folded) -> None:
+    rows: defaultdict[str, list[bytes]] = defaultdict(list)
+    for record in folded.records:
+        if record.topic in TABLES:
+            rows[TABLES[record.topic]].append(record.value)
+    client = open_client(settings.clickhouse)
+    for table, lines in rows.items():
+        insert_block(client, table, b"\n".join(lines), token=f"{table}-{partition}")
+    client.close()

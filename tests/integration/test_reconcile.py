@@ -1,0 +1,170 @@
+"""Reconcile finds nothing where nothing is wrong, and names whatever is, down to a micro-credit."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+
+from pipeline import kafka as clients
+from pipeline.clickhouse import Client, open_client
+from pipeline.load import CommandKey, LoadPlan, generate
+from pipeline.reconcile import Kind, Report, reconcile
+from pipeline.reconcile.topics import Log
+from pipeline.settings import Settings
+from schemas import topics
+from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
+from tests.integration import small_pipeline
+
+pytestmark = pytest.mark.integration
+
+EVENTS, ACCOUNTS = 400, 20
+
+
+@pytest.fixture
+def deployment(settings: Settings) -> Settings:
+    """Two partitions with a small load that has gone all the way."""
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 2})})
+    plan = LoadPlan(
+        seed=5, events=EVENTS, accounts=ACCOUNTS, base_ms=int(time.time() * 1000), malformed_share=0.05,
+        duplicate_share=0.05, conflict_share=0.02, dry_share=0.2,
+    )  # fmt: skip
+    small_pipeline.run(settings, generate(plan, _key()))
+    return settings
+
+
+@pytest.fixture
+def client(deployment: Settings) -> Iterator[Client]:
+    client = open_client(deployment.clickhouse)
+    yield client
+    client.close()
+
+
+def _report(settings: Settings) -> Report:
+    return reconcile(settings, sink_wait_seconds=0)
+
+
+def _some_charge(client: Client) -> tuple[int, int, str, str]:
+    """Partition, offset, account and event of a metered record in the middle."""
+    rows = client.query(
+        "SELECT partition, offset, account_id, event_id FROM metered_records "
+        "WHERE outcome = 'metered' ORDER BY offset LIMIT 1 OFFSET 50"
+    ).result_rows
+    partition, offset, account_id, event_id = rows[0]
+    return int(partition), int(offset), str(account_id), str(event_id)
+
+
+def test_nothing_differs_where_all_went_well(deployment: Settings) -> None:
+    report = _report(deployment)
+    assert report.differences == ()
+    assert report.equal
+    assert report.accounts == ACCOUNTS
+    assert sum(report.outcomes.values()) == report.records >= EVENTS
+    assert {"metered", "denied", "duplicate", "dead_letter", "accepted"} == report.outcomes.keys()
+    assert all(each.equal_up_to == each.watermark for each in report.partitions)
+
+
+SYNC = "SETTINGS mutations_sync = 2"
+CHANGES: dict[str, tuple[str, Kind]] = {
+    "a deleted row": (
+        "ALTER TABLE {table} DELETE WHERE {where} " + SYNC,
+        Kind.ROW_MISSING,
+    ),
+    "an amount altered by a micro-credit": (
+        "ALTER TABLE {table} UPDATE {amount} = {amount} + 0.000001::Decimal(18, 6) WHERE {where} " + SYNC,
+        Kind.ROW_ALTERED,
+    ),
+    "a row that stands there twice": (
+        "INSERT INTO {table} SELECT * FROM {table} WHERE {where}",
+        Kind.ROW_DOUBLED,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("table", "amount"), [("metered_records", "rated_credits"), ("ledger_entries", "credits")]
+)
+def test_one_change_in_clickhouse_is_named(
+    deployment: Settings, client: Client, change: str, table: str, amount: str
+) -> None:
+    partition, offset, account, event = _some_charge(client)
+    statement, kind = CHANGES[change]
+    if kind is Kind.ROW_DOUBLED:  # A merge would take the second one away again.
+        client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.{table}")
+    client.command(
+        statement.format(table=table, amount=amount, where=f"partition = {partition} AND offset = {offset}")
+    )
+
+    report = _report(deployment)
+
+    (named,) = [each for each in report.differences if each.kind is not Kind.ROLLUP_DIFFERS]
+    assert (named.kind, named.where, named.partition, named.offset) == (kind, table, partition, offset)
+    assert (named.account_id, named.event_id) == (account, event)
+    assert report.partitions[partition].equal_up_to == offset
+    if table == "metered_records" and kind is not Kind.ROW_DOUBLED:  # Inserting adds to the rollup too.
+        assert report.counts[Kind.ROLLUP_DIFFERS] == 1, "the rollup is checked apart from its rows"
+
+
+def test_a_balance_altered_by_a_micro_credit_is_named(deployment: Settings, client: Client) -> None:
+    client.command(
+        "ALTER TABLE account_balances UPDATE posted = posted - toDecimal64('0.000001', 6) "
+        "WHERE account_id = 'acct-000003' SETTINGS mutations_sync = 2"
+    )
+    (named,) = _report(deployment).differences
+    assert (named.kind, named.where, named.account_id) == (
+        Kind.BALANCE_DIFFERS,
+        "account_balances",
+        "acct-000003",
+    )
+
+
+def _append(settings: Settings, topic: str, partition: int, value: bytes, key: bytes = b"x") -> None:
+    producer = clients.producer(settings.kafka)
+    producer.produce(clients.topic_name(settings.kafka, topic), partition=partition, key=key, value=value)
+    assert producer.flush(small_pipeline.SECONDS_MAX) == 0
+
+
+def _last(settings: Settings, topic: str, suits: Callable[[dict[str, object]], bool]) -> dict[str, object]:
+    reader = Log(settings.kafka)
+    values = [orjson.loads(message.value() or b"") for message in reader.messages(topic, 0)]
+    reader.close()
+    found: dict[str, object] = [value for value in values if suits(value)][-1]
+    return found
+
+
+def test_a_record_doubled_in_kafka_is_named(deployment: Settings) -> None:
+    doubled = _last(deployment, topics.METERED_RECORDS, lambda record: record["outcome"] == "metered")
+    _append(deployment, topics.METERED_RECORDS, 0, orjson.dumps(doubled))
+
+    kinds = {each.kind for each in _report(deployment).differences if each.event_id == doubled["event_id"]}
+    assert {Kind.OUTCOME_DOUBLED, Kind.CHARGE_WITHOUT_ENTRY} <= kinds
+
+
+def test_an_entry_changed_in_kafka_breaks_the_chain(deployment: Settings) -> None:
+    entry = _last(deployment, topics.LEDGER_ENTRIES, lambda record: record["kind"] == "usage")
+    _append(deployment, topics.LEDGER_ENTRIES, 0, orjson.dumps({**entry, "credits": "-0.000001"}))
+
+    report = _report(deployment)
+    broken = {each.expected.split()[0] for each in report.differences if each.kind is Kind.CHAIN_BROKEN}
+    assert {"entry_seq", "previous_hash", "balance_after", "entry_hash"} == broken
+
+
+def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> None:
+    changelog = topics.changelog(deployment.worker.app_id)
+    forged = b'{"v":1,"boundary":1,"plan":"free","seq":1,"hash":"","posted":1000000,"grants":[]}'
+    _append(deployment, changelog, 0, forged, key=b"forged")
+
+    named = {(each.kind, each.where, each.account_id) for each in _report(deployment).differences}
+    assert (Kind.TABLE_DIGEST, "changelog", "") in named
+    assert (Kind.BALANCE_DIFFERS, "changelog", "forged") in named
+
+
+def test_what_the_worker_has_not_reached_is_no_difference(deployment: Settings) -> None:
+    small_pipeline.publish(deployment, [*generate(LoadPlan(seed=6, events=9, accounts=1, base_ms=0), _key())])
+    report = _report(deployment)
+    assert report.equal
+
+
+def _key() -> CommandKey:
+    return CommandKey(key_id=COMMAND_KEY_ID, secret=bytes.fromhex(COMMAND_SECRET))
