@@ -27,6 +27,8 @@ class Assignment:
         worker = settings.worker
         self.generation = 0
         self.meters: dict[int, PartitionMeter] = {}
+        self.is_changing = False
+        """From giving partitions up until the next ones can be read."""
         self._open = False
         self._settings = settings
         self._shared = Shared(
@@ -46,6 +48,7 @@ class Assignment:
         assert not self.meters, "the last generation was not released"
         self.generation += 1
         self.meters = {partition: PartitionMeter(self._shared, partition) for partition in partitions}
+        self.is_changing = bool(self.meters)
         self._loads = [asyncio.ensure_future(self._take_over(meter)) for meter in self.meters.values()]
 
     async def _take_over(self, meter: PartitionMeter) -> None:
@@ -71,7 +74,7 @@ class Assignment:
         """Give all partitions up: the batches that run are committed, no other begins."""
         meters, self.meters = self.meters, {}
         self.generation += 1
-        self._open = False
+        self._open, self.is_changing = False, True
         for meter in meters.values():
             meter.abandon()
         if self._loads:
@@ -83,13 +86,19 @@ class Assignment:
         """Where each partition goes on: the cursor's word, not the group's."""
         return {
             partition: meter.memory.cursor.next_offset
-            for partition, meter in self.meters.items()
+            for partition, meter in list(self.meters.items())
             if meter.memory is not None
         }
 
+    def is_idle(self, partition: int) -> bool:
+        """Whether all that was polled of the partition is committed."""
+        meter = self.meters.get(partition)
+        return meter is None or meter.is_idle
+
     def open(self, generation: int) -> None:
         """Reading may begin: the positions of this generation have been sought."""
-        self._open = generation == self.generation
+        if generation == self.generation:
+            self._open, self.is_changing = True, False
 
     def offer(self, generation: int, partition: int, records: Sequence[LogRecord]) -> None:
         """Hand polled records to their partition; what was polled in another generation is read again."""

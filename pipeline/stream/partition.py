@@ -120,12 +120,12 @@ class PartitionMeter:
 
     async def _meter(self, transaction: Transaction, memory: PartitionMemory) -> None:
         loop, shared = asyncio.get_running_loop(), self._shared
-        while True:
+        while not self._given_up.is_set():
             if not self._waiting:
+                # Nothing is awaited between the look and the clearing, so neither records nor the end are missed.
                 self._arrived.clear()
-            await self._arrived.wait()
-            if self._given_up.is_set():
-                return
+                await self._arrived.wait()
+                continue
             folded, records = await self._fold(memory)
             self._require_few_dead_letters(folded, records)
             await loop.run_in_executor(shared.threads, transaction.commit, folded)

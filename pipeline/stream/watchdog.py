@@ -6,8 +6,8 @@ It measures progress, not liveness: a partition with records to read whose posit
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple, Protocol
 
 from pipeline.kafka import Consumer, KafkaException, TopicPartition, consumer
 from pipeline.settings import Settings
@@ -26,14 +26,32 @@ class Standing(NamedTuple):
     since: float
 
 
-class Watchdog(threading.Thread):
-    """Looks once a second. `positions` says how far each held source partition was read or committed."""
+class Progress(Protocol):
+    """What the watchdog is shown of the worker. Called from its thread."""
 
-    def __init__(self, settings: Settings, topic: str, positions: Callable[[], Mapping[int, int]]) -> None:
+    def positions(self) -> Mapping[int, int]:
+        """How far each held partition has come: committed, or, with nothing to commit, read."""
+        ...
+
+    def is_changing(self) -> bool:
+        """Whether the worker is between two assignments."""
+        ...
+
+
+class Watchdog(threading.Thread):
+    """Looks once a second."""
+
+    def __init__(self, settings: Settings, topic: str, progress: Progress) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._settings = settings
         self._topic = topic
-        self._positions = positions
+        self._progress = progress
+        worker = settings.worker
+        # Finish a batch, fence and load have bounds of their own; together they bound a change of assignment.
+        self._change_seconds_max = (
+            worker.commit_timeout_seconds + worker.fence_timeout_seconds + worker.load_timeout_seconds
+        ) + worker.stall_seconds_max
+        self._settled_at = time.monotonic()
         self._stall_seconds = settings.worker.stall_seconds_max
         self._beat_at = time.monotonic()
         self._standing: dict[int, Standing] = {}
@@ -52,10 +70,14 @@ class Watchdog(threading.Thread):
             now = time.monotonic()
             if now - self._beat_at > self._stall_seconds:
                 end_process(UNEXPECTED, f"the event loop has not turned for {now - self._beat_at:.0f} s")
+            if not self._progress.is_changing():
+                self._settled_at = now
+            if now - self._settled_at > self._change_seconds_max:
+                end_process(UNEXPECTED, f"no assignment was reached for {now - self._settled_at:.0f} s")
             self._look(now)
 
     def _look(self, now: float) -> None:
-        positions = self._positions()
+        positions = self._progress.positions()
         self._standing = {
             partition: self._standing[partition]
             if partition in self._standing and self._standing[partition].position == position

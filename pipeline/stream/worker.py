@@ -29,6 +29,27 @@ LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _logger = logging.getLogger(__name__)
 
 
+class AppProgress:
+    """What the watchdog sees of the app; read from its thread, written by the event loop's."""
+
+    def __init__(self, app: StreamApp) -> None:
+        self._app = app
+
+    def positions(self) -> dict[int, int]:
+        """Of partitions that are read: committed, or, with nothing left to commit, polled (markers included)."""
+        held, consumer = self._app.held, cast("Consumer", self._app.consumer)
+        if held.is_changing:
+            return {}
+        return {
+            partition: max(committed, (consumer.read_to(partition) or 0) if held.is_idle(partition) else 0)
+            for partition, committed in held.positions().items()
+        }
+
+    def is_changing(self) -> bool:
+        """Whether the worker is between two assignments."""
+        return self._app.held.is_changing
+
+
 class StreamWorker(faust.Worker):
     """Faust's worker, which ends the process when any of its services crashes."""
 
@@ -107,21 +128,9 @@ def run_app(settings: Settings, core: Core) -> NoReturn:
     asyncio.set_event_loop(asyncio.new_event_loop())
     app = create_app(settings, core)
     assert not app.conf.web_enabled, "the worker listens on nothing"
-    worker = StreamWorker(app, Watchdog(settings, app.source_name, lambda: progress(app)))
+    worker = StreamWorker(app, Watchdog(settings, app.source_name, AppProgress(app)))
     try:
         worker.loop.run_until_complete(worker.start())
     except Exception as error:  # noqa: BLE001  (the top of the process)
         end_by(error, "the worker could not go on")
     end_process(UNEXPECTED, "Faust ended by itself")
-
-
-def progress(app: StreamApp) -> dict[int, int]:
-    """How far each partition has come: committed, or, with nothing left to commit, polled (markers included)."""
-    come: dict[int, int] = {}
-    for partition, meter in list(app.held.meters.items()):
-        memory = meter.memory
-        if memory is None:
-            continue
-        read_to = cast("Consumer", app.consumer).read_to(partition) if meter.is_idle else None
-        come[partition] = max(memory.cursor.next_offset, read_to or 0)
-    return come
