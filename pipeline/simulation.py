@@ -16,7 +16,7 @@ from pipeline.domain.instants import Instant, format_instant
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
 from pipeline.state import next_boundary_ms
-from pipeline.stream.boundaries import Boundaries
+from pipeline.boundaries import Boundaries
 from pipeline.validate_command import COMMANDS
 from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 
