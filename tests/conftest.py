@@ -1,9 +1,11 @@
 """Fixtures that any test may ask for: real servers, isolated settings; and Hypothesis's profiles."""
 
+import importlib
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck
@@ -25,11 +27,20 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("ci"), max_examples=5000)
-hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+hypothesis_settings.load_profile(PROFILE)
+
+
+DOCKER = os.environ.get("CREDITSTREAM_TEST_BACKEND") == "docker"
 
 
 def pytest_report_header() -> str:
-    return "creditstream: Kafka and ClickHouse embedded (child processes on loopback)"
+    servers = "from images (Docker)" if DOCKER else "embedded (child processes on loopback)"
+    return f"creditstream: Kafka and ClickHouse {servers}; Hypothesis {PROFILE}"
+
+
+def _servers() -> ModuleType:
+    return importlib.import_module("tests.stack_docker" if DOCKER else "tests.stack")
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +53,14 @@ def session_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kafka(session_directory: Path) -> Iterator[KafkaSettings]:
     """The session's broker, without a prefix: for isolated topics take `settings.kafka`."""
-    with stack.shared(session_directory / "kafka", stack.kafka_server) as values:
+    with stack.shared(session_directory / "kafka", _servers().kafka_server) as values:
         yield KafkaSettings(**values)
 
 
 @pytest.fixture(scope="session")
 def clickhouse(session_directory: Path) -> Iterator[ClickHouseSettings]:
     """The session's ClickHouse; its analyst reads every database named `test_…`."""
-    with stack.shared(session_directory / "clickhouse", stack.clickhouse_server) as values:
+    with stack.shared(session_directory / "clickhouse", _servers().clickhouse_server) as values:
         yield ClickHouseSettings(**values)
 
 

@@ -23,7 +23,7 @@ PROBE_TIMEOUT_SECONDS: Final = 2
 CLUSTER_ID: Final = "Y3JlZGl0c3RyZWFtLWxvYw"
 """Sixteen bytes in base64, as `StorageTool random-uuid` makes them; one broker needs no other."""
 
-_PROPERTIES: Final = {
+BROKER_PROPERTIES: Final = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
@@ -124,7 +124,7 @@ def _properties(directory: Path, ports: KafkaPorts) -> str:
         "controller.quorum.voters": f"1@{controller}",
         "log.dirs": str(directory / "data"),
     }
-    return "".join(f"{name}={value}\n" for name, value in {**_PROPERTIES, **placed}.items())
+    return "".join(f"{name}={value}\n" for name, value in {**BROKER_PROPERTIES, **placed}.items())
 
 
 def _format_once(directory: Path, run: tuple[str, ...], properties: Path) -> None:
