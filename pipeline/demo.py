@@ -115,7 +115,7 @@ class DemoRun:
 
 def run_demo(settings: Settings, key: CommandKey, *, say: Callable[[str], None]) -> DemoRun:
     """Open accounts, publish everything, and wait until the stream has answered all of it."""
-    with OutcomeReader(settings) as reader, Publisher(settings) as publisher:
+    with Publisher(settings) as publisher, OutcomeReader(settings) as reader:
         name = _open_accounts(publisher, reader, key)
         say(f"  ✓ accounts {', '.join(f'{name}-{each.name}' for each in ACCOUNTS)} are open")
         events = tuple(_events(name))

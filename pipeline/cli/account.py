@@ -1,5 +1,6 @@
 """`creditstream account …`: signed commands, and what an account holds."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -122,9 +123,10 @@ def _command(name: str, account: str, data: dict[str, Any], command_id: str, *, 
         name, account=account, command_id=command_id or new_id(), source=SOURCE, time=now_text(), data=data
     )
     key = _key(settings)
+    # The publisher first: it finds the broker while the reader looks where the topics end.
     with (
-        OutcomeReader(settings, ("command_result", "dead_letter")) as reader,
         Publisher(settings) as publisher,
+        OutcomeReader(settings, ("command_result", "dead_letter")) as reader,
     ):
         position = publisher.publish(*encode(signed(command, key)))
         outcome = reader.wait([position])[position]
@@ -152,10 +154,11 @@ def register() -> None:
     from pipeline.cli.exits import guarded
     from pipeline.cli.look import show
 
-    for name, command in (
-        ("open", open_account),
-        ("grant", grant),
-        ("void-grant", void_grant),
-        ("show", show),
-    ):
+    commands: dict[str, Callable[..., None]] = {
+        "open": open_account,
+        "grant": grant,
+        "void-grant": void_grant,
+        "show": show,
+    }
+    for name, command in commands.items():
         app.command(name, epilog=EXIT_CODES_HELP)(guarded(command))

@@ -123,7 +123,13 @@ def sql(
             result = client.query(query)
             write_table(list(result.column_names), list(result.result_rows))
     except DatabaseError as error:
-        raise CliError(Exit.FAILED, "ClickHouse refused the query", why=str(error)) from error
+        raise CliError(Exit.FAILED, "ClickHouse refused the query", why=_server_words(error)) from error
+
+
+def _server_words(error: Exception) -> str:
+    """The server's own sentence, without the list of every word that would have been right there."""
+    text = " ".join(str(error).split())
+    return text.rpartition("DB::Exception: ")[2].partition(" Expected one of:")[0].partition(" (version ")[0]
 
 
 def _copy(chunks: Iterable[bytes]) -> None:

@@ -4,7 +4,7 @@ Blank lines say nothing and get no answer; every other line gets exactly one, in
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,7 +18,7 @@ STDIN: Final = "-"
 
 
 @contextmanager
-def opened(source: str) -> Iterator[BinaryIO]:
+def opened(source: str) -> Generator[BinaryIO, None, None]:
     """The file of that name, or stdin for `-`."""
     if source == STDIN:
         yield sys.stdin.buffer

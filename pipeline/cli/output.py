@@ -40,7 +40,7 @@ def write_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         amounts = bool(rows) and all(_is_amount(row[index]) for row in rows)
         table.add_column(name, justify="right" if amounts else "left", overflow="fold")

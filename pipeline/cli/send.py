@@ -140,8 +140,9 @@ def _publish(
 
     exits: set[Exit] = set()
     with ExitStack() as open_clients:
-        reader = None if no_wait else open_clients.enter_context(OutcomeReader(settings))
+        # The publisher first: it finds the broker while the reader looks where the topics end.
         publisher = open_clients.enter_context(Publisher(settings))
+        reader = None if no_wait else open_clients.enter_context(OutcomeReader(settings))
         for records in slices:
             positions = publisher.publish_all(records)
             if reader is None:

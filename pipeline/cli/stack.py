@@ -14,10 +14,10 @@ import typer
 
 from pipeline.cli.exits import CliError, Exit, Terminated
 from pipeline.cli.output import say, write, write_json, write_table
-from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.local.stack import StackOptions
+    from pipeline.settings import Settings
 
 PIPELINE_COMMAND: Final = (sys.executable, "-m", "pipeline")
 READY: Final = b"up"
@@ -56,8 +56,8 @@ def up(
     if detach:
         arguments = [f"--workers={workers}", f"--sinks={sinks}", f"--kafka-port={kafka_port}"]
         arguments += [f"--clickhouse-port={clickhouse_port}", f"--native-port={native_port}"]
-        _in_background(arguments)
-        _report(Settings(), as_json=as_json)
+        in_background(arguments)
+        _report(_settings(), as_json=as_json)
         return
     _in_foreground(options, as_json=as_json, ready_fd=ready_fd)
 
@@ -66,7 +66,7 @@ def down() -> None:
     """Stop the local stack; its data stays."""
     from pipeline.local.home import Home
 
-    home = Home(Settings().home)
+    home = Home(_settings().home)
     supervisor = home.supervisor()
     if supervisor is None:
         say(f"Nothing runs in {home.directory}.")
@@ -88,7 +88,7 @@ def status(*, as_json: Json = False) -> None:
     """Show each process of the local stack. Exit code 5 when something is not well."""
     from pipeline.local.status import stack_status
 
-    found = stack_status(Settings())
+    found = stack_status(_settings())
     if as_json:
         write_json(found)
     elif not found["running"]:
@@ -114,7 +114,7 @@ def doctor(*, as_json: Json = False) -> None:
     """Look for what keeps the stack from running, each with its remedy. Exit code 6 when there is something."""
     from pipeline.local.doctor import examine
 
-    findings = examine(Settings())
+    findings = examine(_settings())
     if as_json:
         write_json([asdict(finding) for finding in findings])
     else:
@@ -132,7 +132,7 @@ def reset(
     """Delete the local stack's data."""
     from pipeline.local.home import Home
 
-    home = Home(Settings().home)
+    home = Home(_settings().home)
     if not yes:
         raise CliError(
             Exit.USAGE,
@@ -152,6 +152,12 @@ def _ports(ports: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {port}" for name, port in ports.items())
 
 
+def _settings() -> "Settings":
+    from pipeline.settings import Settings
+
+    return Settings()
+
+
 def _port(text: str) -> int | None:
     if text == "auto":
         return None
@@ -165,9 +171,9 @@ def _in_foreground(options: "StackOptions", *, as_json: bool, ready_fd: int) -> 
     from pipeline.local.stack import LocalStack
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_once)
+        signal.signal(number, end_once)
     try:
-        with LocalStack(Settings().home, options, say=say) as stack:
+        with LocalStack(_settings().home, options, say=say) as stack:
             if ready_fd >= 0:
                 os.write(ready_fd, READY)
                 os.close(ready_fd)
@@ -179,7 +185,7 @@ def _in_foreground(options: "StackOptions", *, as_json: bool, ready_fd: int) -> 
     raise CliError(Exit.FAILED, "the supervisor's thread ended by an error of its own, and the stack with it")
 
 
-def _end_once(number: int, _frame: FrameType | None) -> None:
+def end_once(number: int, _frame: FrameType | None) -> None:
     """The first signal begins the shutdown; a second one must not cut it short and leave half of it."""
     for further in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(further, signal.SIG_IGN)
@@ -187,11 +193,11 @@ def _end_once(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def _in_background(arguments: list[str]) -> None:
+def in_background(arguments: list[str]) -> None:
     from pipeline.local.child import log_tail
     from pipeline.local.home import Home
 
-    home = Home(Settings().home)
+    home = Home(_settings().home)
     supervisor = home.supervisor()
     if supervisor is not None:  # Before its log is begun anew.
         raise CliError(
@@ -221,7 +227,7 @@ def _in_background(arguments: list[str]) -> None:
         raise CliError(Exit.FAILED, "the local stack did not start", why=log_tail(log))
 
 
-def _report(settings: Settings, *, as_json: bool) -> None:
+def _report(settings: "Settings", *, as_json: bool) -> None:
     """Where everything is. The analyst's password is for the analyst; the owner's stays in the file."""
     addresses = {
         "home": str(settings.home.resolve()),

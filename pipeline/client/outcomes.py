@@ -22,7 +22,7 @@ _KIND_OF_TOPIC: Final[dict[str, OutcomeKind]] = {
     COMMAND_RESULTS: "command_result",
     DEAD_LETTERS: "dead_letter",
 }
-EVERY_KIND: Final = tuple(_KIND_OF_TOPIC.values())
+EVERY_KIND: Final[tuple[OutcomeKind, ...]] = tuple(_KIND_OF_TOPIC.values())
 _POLL_SECONDS: Final = 0.2
 _POLL_RECORDS: Final = 2000
 
@@ -45,7 +45,7 @@ class OutcomeReader:
     def __init__(self, settings: Settings, kinds: Collection[OutcomeKind] = EVERY_KIND) -> None:
         timeout_seconds = settings.client.request_timeout_seconds
         self._timeout_seconds = settings.client.outcome_timeout_seconds
-        self._kinds = {
+        self._kinds: dict[str, OutcomeKind] = {
             topic_name(settings.kafka, topic): kind for topic, kind in _KIND_OF_TOPIC.items() if kind in kinds
         }
         options: dict[str, Any] = {"fetch.wait.max.ms": 50, **QUIET}

@@ -1,0 +1,53 @@
+"""`creditstream bench`: our worker beside the alternatives, measured. Registered in `pipeline/cli/app.py`."""
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.exits import CliError, Exit
+from pipeline.cli.output import say, write, write_json, write_table
+
+
+def bench(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One short run: shows that it works, no speeds")
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each runs every program once")] = 5,
+    events: Annotated[int, typer.Option(min=1000, help="Usage events of one run")] = 400_000,
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts that use them")] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout")] = False,
+) -> None:
+    """Measure the worker beside a bare loop, plain Faust and the core alone, on a broker of its own.
+
+    Every program does the same work, and what they write is compared byte for byte. Takes about a minute a round.
+    """
+    harness = _harness()
+    plan = harness.QUICK if quick else harness.BenchPlan(runs=runs, events=events, accounts=accounts)
+    try:
+        report = harness.run_bench(plan, say)
+    except harness.ResultsDifferError as error:
+        raise CliError(Exit.FINDINGS, "the programs did not do the same work", why=str(error)) from error
+    except harness.ProgramFailedError as error:
+        raise CliError(Exit.FAILED, "a program could not be measured", why=str(error)) from error
+    if as_json:
+        write_json(report.as_json())
+        return
+    write_table(harness.COLUMNS, harness.rows(report.lines))
+    write(harness.footnote(report))
+
+
+def _harness() -> Any:  # noqa: ANN401  (a module that the package must not know)
+    """The bench measures programs that are no part of the product, so it lives with the tests."""
+    try:
+        return importlib.import_module("tests.bench")
+    except ModuleNotFoundError as error:
+        if error.name not in {"tests", "tests.bench", "psutil"}:
+            raise
+        raise CliError(
+            Exit.FAILED,
+            "the bench is not here",
+            why=f"it is part of the source tree, not of the installed package ({error})",
+            next_step="run it in a clone, with the development dependencies (README.md, tests)",
+        ) from error
