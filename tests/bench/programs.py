@@ -1,0 +1,111 @@
+"""The programs side by side, behind one interface: measure a run over a workload, and say what was written.
+
+A program that speaks Kafka is a command that reads our settings and runs until it is ended: another one, in whatever
+language, is one more `KafkaProgram`.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from pipeline.settings import child_environment
+from tests.bench.measure import RUN_SECONDS_MAX, SOURCE_TREE, ProgramFailedError, Speed, run_and_watch
+from tests.bench.results import Results, written
+from tests.bench.workload import Workload, begin_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of one program."""
+
+    speed: Speed
+    results: Results
+
+
+class Program(Protocol):
+    """Something whose speed is measured."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def is_slow(self) -> bool:
+        """Whether it gets the small input: rates are compared, and nobody waits for ten minutes."""
+        ...
+
+    def run(self, workload: Workload, number: int) -> Run: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaProgram:
+    """A process between the input topic and the output topics."""
+
+    name: str
+    title: str
+    command: Sequence[str]
+    """Python's arguments."""
+    is_slow: bool = False
+
+    def run(self, workload: Workload, number: int) -> Run:
+        settings = begin_run(workload, f"{self.name}-{number}")
+        speed = run_and_watch(
+            self.command, settings, records=workload.records, warm_up=workload.warm_up_records
+        )
+        return Run(speed=speed, results=written(settings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreAlone:
+    """The core over records in memory; see `tests.bench.peers.core_alone`."""
+
+    name: str = "core-alone"
+    title: str = "the core alone, records in memory, no Kafka"
+    is_slow: bool = False
+
+    def run(self, workload: Workload, number: int) -> Run:
+        folding = self.fold(workload, f"{self.name}-{number}")
+        speed = Speed(
+            events=folding["records"], seconds=folding["seconds"], cpu_seconds=folding["cpu_seconds"]
+        )
+        return Run(speed=speed, results=Results(**folding["results"]))
+
+    def fold(self, workload: Workload, app_id: str) -> dict[str, Any]:
+        """`Folding`, as the process told it."""
+        command = [sys.executable, "-m", "tests.bench.peers.core_alone", str(workload.warm_up_records)]
+        told = subprocess.run(
+            command,
+            env=child_environment(workload.settings(app_id)),
+            cwd=SOURCE_TREE,
+            capture_output=True,
+            timeout=RUN_SECONDS_MAX,
+            check=False,
+        )
+        if told.returncode != 0:
+            raise ProgramFailedError(f"{self.name} ended with code {told.returncode}: {told.stderr.decode()}")
+        folding: dict[str, Any] = orjson.loads(told.stdout)
+        return folding
+
+
+WORKER: Final = KafkaProgram(
+    name="worker",
+    title="creditstream worker: Faust, our transport, exactly once",
+    command=("-m", "pipeline", "worker"),
+)
+BARE_LOOP: Final = KafkaProgram(
+    name="bare-loop",
+    title="bare confluent-kafka loop, exactly once",
+    command=("-m", "tests.bench.peers.bare_loop"),
+)
+PLAIN_FAUST: Final = KafkaProgram(
+    name="plain-faust",
+    title="plain Faust agent, at least once",
+    command=("-m", "tests.bench.peers.plain_faust", "worker", "--without-web", "-l", "warning"),
+    is_slow=True,
+)
+CORE_ALONE: Final = CoreAlone()
+PROGRAMS: Final[Sequence[Program]] = (WORKER, BARE_LOOP, PLAIN_FAUST, CORE_ALONE)

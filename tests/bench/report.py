@@ -1,0 +1,76 @@
+"""What a bench has to say: lines with a median and a spread, whatever they measure, as a table or as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One measure, with the value of every run."""
+
+    name: str
+    title: str
+    unit: str
+    values: tuple[float, ...]
+    goal: float | None = None
+    """At least this much; None: it is shown for comparison."""
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def is_met(self) -> bool:
+        return self.goal is None or self.median >= self.goal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The result of one bench."""
+
+    machine: dict[str, Any]
+    work: dict[str, Any]
+    """What every program had to do, and the results in which they agreed."""
+    lines: Sequence[Line]
+
+    def as_json(self) -> dict[str, Any]:
+        lines = [{**asdict(line), "median": line.median, "is_met": line.is_met} for line in self.lines]
+        return {"machine": self.machine, "work": self.work, "lines": lines}
+
+
+COLUMNS = ("what", "unit", "median", "lowest", "highest", "goal")
+
+
+def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
+    """The table, under `COLUMNS`."""
+    return [
+        (
+            line.title,
+            line.unit,
+            _shown(line.median),
+            _shown(min(line.values)),
+            _shown(max(line.values)),
+            "" if line.goal is None else f"at least {line.goal:g}: {'met' if line.is_met else 'MISSED'}",
+        )
+        for line in lines
+    ]
+
+
+def footnote(report: Report) -> str:
+    """What stands below the table: the work, and the machine."""
+    work, machine = report.work, report.machine
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in work["outcomes"].items())
+    return (
+        f"{work['events']:,} events of {work['accounts']:,} accounts ({outcomes}), {work['credits']} credits, "
+        f"4 partitions, {work['runs']} rounds; slow programs got {work['events_of_slow_programs']:,} events. "
+        "All wrote the same outcomes, entries and account rows.\n"
+        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
+        f"load before: {machine['load_before']}."
+    )
+
+
+def _shown(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,73 @@
+"""The bench itself: that it compares what was written, and measures from the warm-up to the end."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import KafkaSettings
+from schemas.topics import ACCOUNT_BALANCES, LEDGER_ENTRIES, METERED_RECORDS
+from tests.bench.measure import Look, speed_of
+from tests.bench.programs import PROGRAMS
+from tests.bench.report import Line, rows
+from tests.bench.results import Sums
+from tests.bench.run import QUICK, measure
+
+
+@pytest.mark.integration
+def test_every_program_runs_and_all_write_the_same(kafka: KafkaSettings, tmp_path: Path) -> None:
+    report = measure(kafka.bootstrap_servers, tmp_path, QUICK, print)
+    lines = {line.name: line for line in report.lines}
+    assert {program.name for program in PROGRAMS} < lines.keys()
+    assert {"worker-to-bare-loop", "worker-to-plain-faust"} < lines.keys()
+    assert all(len(line.values) == QUICK.runs for line in report.lines)
+    assert report.work["outcomes"]["metered"] > 0.9 * QUICK.events
+
+
+def test_a_single_other_byte_in_what_was_written_shows() -> None:
+    assert sums((METERED_RECORDS, b"a", b"8")) != sums((METERED_RECORDS, b"a", b"9"))
+    assert sums((METERED_RECORDS, b"a", b"8")) != sums((METERED_RECORDS, b"b", b"8"))
+    assert sums((METERED_RECORDS, b"a", b"8")) != sums((LEDGER_ENTRIES, b"a", b"8"))
+
+
+def test_a_record_written_twice_shows() -> None:
+    assert sums((METERED_RECORDS, b"a", b"8")) != sums(*[(METERED_RECORDS, b"a", b"8")] * 2)
+
+
+def test_another_row_of_an_account_shows() -> None:
+    one, other = Sums(), Sums()
+    one.add_rows([(b"a", b"row")])
+    other.add_rows([(b"a", b"wor")])
+    assert one.results() != other.results()
+
+
+def test_how_batches_were_cut_makes_no_difference() -> None:
+    balance = (ACCOUNT_BALANCES, b"a", b"once a batch")
+    first, second = (METERED_RECORDS, b"a", b"8"), (METERED_RECORDS, b"b", b"2")
+    assert sums(first, balance, second, balance) == sums(second, first, balance)
+
+
+def sums(*records: tuple[str, bytes, bytes]) -> object:
+    made = Sums()
+    for topic, key, value in records:
+        made.add(topic, key, value)
+    return made.results()
+
+
+def test_the_speed_counts_from_the_end_of_the_warm_up_to_the_last_outcome() -> None:
+    looks = [
+        Look(1.0, 0, 0.5),
+        Look(2.0, 100, 1.0),
+        Look(3.0, 600, 1.5),
+        Look(4.0, 1100, 2.0),
+        Look(5.0, 1100, 2.5),
+    ]
+    speed = speed_of(looks, records=1000, warm_up=90)
+    assert speed.seconds == 2.0
+    assert speed.events == pytest.approx(1000 * 1000 / 1100, abs=1)
+    assert speed.cpu_seconds == 1.0
+
+
+def test_a_goal_is_met_by_the_median() -> None:
+    assert Line(name="r", title="r", unit="×", values=(0.1, 0.8, 0.9), goal=0.8).is_met
+    missed = Line(name="r", title="r", unit="×", values=(0.1, 0.79, 0.9), goal=0.8)
+    assert rows([missed]) == [("r", "×", "0.79", "0.1", "0.9", "at least 0.8: MISSED")]
