@@ -47,9 +47,10 @@ class Log:
 
     def start_of(self, topic: str, partition: int) -> int:
         """The first offset that the broker still holds."""
-        return self._bounds(topic, partition)[0]
+        return self.bounds(topic, partition)[0]
 
-    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset and the one after the last that is committed."""
         where = TopicPartition(topic_name(self._kafka, topic), partition)
         low, high = self._reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
         return int(low), int(high)
@@ -85,7 +86,7 @@ class Log:
 
     def last_cause(self, topic: str, partition: int, *, before: int) -> int:
         """The input offset of the last record whose cause stands before `before`; -1 if there is none."""
-        low, high = self._bounds(topic, partition)
+        low, high = self.bounds(topic, partition)
         back = TAIL_OFFSETS
         while True:
             start = max(low, high - back)

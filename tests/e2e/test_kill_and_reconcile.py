@@ -1,0 +1,25 @@
+"""Real workers and sinks are killed and stopped while usage flows, and not a credit is off."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fault_run import FaultPlan, fault_run
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+def test_kills_and_pauses_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    plan = FaultPlan(
+        events=10_000, accounts=200, seed=3, kills=2, seconds=15, pause_seconds=8, partitions=4, dry_share=0.2
+    )
+    lines: list[str] = []
+
+    summary = fault_run(plan, tmp_path, lines.append)
+
+    assert summary["reconcile"]["first"] == [], lines
+    assert summary["audit"]["first"] == []
+    assert summary["equal"]
+    kinds = [fault["kind"] for fault in summary["faults"]]
+    assert (kinds.count("kill"), kinds.count("stop"), kinds.count("continue")) == (8, 2, 2)
+    assert {"metered", "denied", "duplicate", "dead_letter", "accepted"} == summary["outcomes"].keys()
