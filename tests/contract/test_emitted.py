@@ -1,0 +1,104 @@
+"""Everything that the core emits has the shape that `schemas/` promises, in model and in JSON Schema."""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pipeline.domain.instants import HOUR_MS, format_instant
+from schemas.json_schema import json_schema
+from schemas.shapes import CARRIED, RECORDS
+from tests.builders import NOON, TICK, Partition, command, issue_grant, open_account, usage
+
+
+def busy_partition() -> Partition:
+    """A partition in which everything happened that can happen, and the bytes of every record."""
+    partition = Partition()
+    at = NOON
+    partition.fold(
+        open_account("free"),
+        open_account("enterprise", account="rich"),
+        open_account("prepaid", account="empty"),
+        issue_grant("100.5", expires_at=format_instant(NOON + 24 * HOUR_MS)),
+        issue_grant("5", grant_id="later", effective_at=format_instant(NOON + HOUR_MS), priority=0),
+        issue_grant("5", grant_id="never"),
+        usage(event_id="first", model="sketch-3", nested={"deep": [1, {"er": None}]}),
+        usage(event_id="first", model="sketch-3", nested={"deep": [1, {"er": None}]}),
+        usage(event_id="first", quality="high"),
+        usage("background_removal", event_id="formats", format="png", transparent_background=True),
+        usage("image_analysis", event_id="languages", languages=["en", "日本語"], account="rich"),
+        usage("upscaling", event_id="scaled", input_width=512, input_height=511, scale=1.125, account="rich"),
+        usage("post_processing", event_id="sized", output_width=90_000, output_height=90_000, account="rich"),
+        usage("transparent_background", event_id="заказ 7 🖼", images=10_000, account="rich"),
+        usage("background_removal", event_id="too many", images=10_000),
+        usage("background_removal", event_id="too many", images=10_000),
+        usage("image_analysis", event_id="nothing left", account="empty"),
+        usage("image_analysis", account="unknown"),
+        usage(event_id="late", at=NOON - 100 * HOUR_MS),
+        usage(event_id="early", at=NOON + HOUR_MS),
+        usage("image_analysis", event_id="", account="\x00"),
+        command("void_grant", {"grant_id": "never"}),
+        command("void_grant", {"grant_id": "none"}, command_id="c2"),
+        command("void_grant", {"grant_id": "none"}, command_id="c2"),
+        command("void_grant", {"grant_id": "other"}, command_id="c2"),
+        command("open", {"plan": "gold"}, account="new"),
+        issue_grant(account="new"),
+        issue_grant("1", grant_id="gone", expires_at=format_instant(NOON)),
+        open_account(command_id="again"),
+        open_account() | {"signature": "0" * 64},
+        b"",
+        b"\xff",
+        b"[" * 2000,
+        b"{}",
+        b'{"type": "com.example", "id": "\\u0000", "source": {}}',
+        at=at,
+    )
+    for hours in (1, 24, 24 * 35):
+        partition.fold(TICK, at=at + hours * HOUR_MS)
+    return partition
+
+
+PARTITION = busy_partition()
+SAID: dict[str, list[dict[str, Any]]] = defaultdict(list)
+for topic, content in PARTITION.said:
+    SAID[topic].append(content)
+
+
+@pytest.mark.parametrize("topic", [topic for topic, names in CARRIED.items() if set(names) <= RECORDS.keys()])
+def test_every_record_has_its_shape(topic: str) -> None:
+    (name,) = CARRIED[topic]
+    schema = Draft202012Validator(json_schema(name, RECORDS[name]))
+    assert len(SAID[topic]) >= 3
+    for content in SAID[topic]:
+        schema.validate(content)
+        again = RECORDS[name].model_validate_json(json.dumps(content)).model_dump(mode="json")
+        assert again == content
+
+
+def test_the_partition_has_seen_everything() -> None:
+    """Else the test above says less than it seems to."""
+    metered, entries, results, dead = (
+        [content for topic in SAID if stem in topic for content in SAID[topic]]
+        for stem in ("metered", "ledger", "results", "dead")
+    )
+    assert {(each["outcome"], each["reason"]) for each in metered} == {
+        ("metered", ""),
+        ("denied", "insufficient_credits"),
+        ("denied", "credits_exhausted"),
+        ("duplicate", "duplicate"),
+        ("duplicate", "insufficient_credits"),
+    }
+    assert {each["kind"] for each in entries} == {"grant", "usage", "expiration", "void"}
+    assert {each["outcome"] for each in results} == {"accepted", "refused", "duplicate"}
+    assert {each["reason"] for each in dead} == {
+        "malformed_json",
+        "unknown_type",
+        "invalid_envelope",
+        "bad_signature",
+        "conflict",
+        "unknown_account",
+        "too_late",
+        "too_early",
+    }
