@@ -10,10 +10,10 @@ from typing import Final
 
 from pipeline.kafka import (
     AdminClient,
-    ConfigResource,
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]  (confluent exports it, its stubs do not)
     KafkaError,
     KafkaException,
-    NewTopic,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
     admin,
     topic_name,
 )

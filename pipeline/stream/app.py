@@ -1,6 +1,7 @@
 """The worker: a Faust app on our own transport, table and loading. `run_worker` is what the command line calls."""
 
-from typing import Final
+from collections.abc import AsyncIterable
+from typing import Any, Final, cast
 
 import faust
 
@@ -77,8 +78,9 @@ def _define_agent(app: StreamApp) -> None:
     async def meter(batches: faust.StreamT[transport.Polled]) -> None:
         """Hand each batch to its partition's own task, so that partitions never wait for each other."""
         try:
-            async for event in batches.events():
-                polled: transport.Polled = event.message.value
+            # Declared as a coroutine, but an asynchronous generator.
+            async for event in cast("AsyncIterable[faust.EventT[Any]]", batches.events()):
+                polled = cast("transport.Polled", event.message.value)
                 app.held.offer(polled.generation, event.message.partition, polled.records)
         except Exception as error:  # noqa: BLE001  (Faust would restart the agent and lose the batch)
             end_by(error, "the agent failed")

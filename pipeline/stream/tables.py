@@ -20,7 +20,7 @@ from pipeline.stream.faust_app import StreamApp
 class AccountStore(SerializedStore[bytes, bytes]):
     """The rows of the held partitions, for reading. They change when a batch is committed, and in no other way."""
 
-    app: StreamApp
+    app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
 
     def _partitions(self) -> list[dict[bytes, bytes]]:
         return [each.memory.accounts for each in self.app.held.meters.values() if each.memory is not None]
@@ -70,7 +70,7 @@ class AccountStore(SerializedStore[bytes, bytes]):
 class Loading(Recovery):
     """Waits for the assignment to be loaded, outside the rebalance callback, while all partitions are paused."""
 
-    app: StreamApp
+    app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
 
     def need_recovery(self) -> bool:
         """Never: `pipeline.stream.loading` reads the changelog."""

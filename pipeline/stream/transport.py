@@ -47,7 +47,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust has no setting for it; aiokafka reads it when the consumer starts.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX  # noqa: SLF001
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return consumer
 
     async def pause_in_broker_client(self, topic_partitions: set[TP]) -> None:
@@ -71,19 +71,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def read_to(self, tp: TP) -> int | None:
         """How far the partition was polled, transaction markers included. Safe from any thread."""
-        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001  (no public way without a loop)
-        assignment = subscription.assignment if subscription is not None else None
-        if assignment is None or TopicPartition(*tp) not in assignment.tps:
+        client, place = self._ensure_consumer(), TopicPartition(*tp)
+        if place not in client.assignment():
             return None
-        state = assignment.state_value(TopicPartition(*tp))
+        # Without an event loop of its own there is no public way to ask.
+        assignment = client._subscription.subscription.assignment  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        state = assignment.state_value(place)
         return int(state.position) if state.has_valid_position else None
 
 
 class Consumer(driver.Consumer):
     """Yields batches. Acknowledging messages means nothing here: the cursor is the only position."""
 
-    app: StreamApp
-    _thread: ConsumerThread
+    app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
+    _thread: ConsumerThread  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
     _told: dict[TP, int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -167,7 +168,7 @@ class Consumer(driver.Consumer):
 class TransactionManager(faust_consumer.TransactionManager):
     """Follows the group's generations. Faust calls it before its tables, so fencing comes before loading."""
 
-    app: StreamApp
+    app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the running batches; heartbeats go on during this callback."""

@@ -53,7 +53,7 @@ class AppProgress:
 class StreamWorker(faust.Worker):
     """Faust's worker, which ends the process when any of its services crashes."""
 
-    app: StreamApp
+    app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
 
     def __init__(self, app: StreamApp, watchdog: Watchdog) -> None:
         super().__init__(
