@@ -10,6 +10,7 @@ from pipeline.metering import Core
 from pipeline.settings import Settings
 from pipeline.stream import tables, transport
 from pipeline.stream.assignment import Assignment
+from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import end_by
 from pipeline.stream.faust_app import StreamApp
 from schemas.topics import ACCOUNT_EVENTS, changelog
@@ -27,11 +28,12 @@ REBALANCE_SLACK_SECONDS: Final = 10
 
 
 def create_app(settings: Settings, core: Core) -> StreamApp:
-    """The Faust app of this deployment. Connects to nothing yet."""
+    """The Faust app of this deployment. Connects to nothing yet. Raises ValueError on options it cannot follow."""
     kafka, worker = settings.kafka, settings.worker
     app = StreamApp(
         topic_name(kafka, worker.app_id),
         broker=[f"batch://{each.strip()}" for each in kafka.bootstrap_servers.split(",")],
+        broker_credentials=credentials_of(kafka.client_options),
         store="accounts://",
         TableManager=tables.Tables,
         # So that aiokafka reads committed records only, and Faust tells our TransactionManager of every rebalance.

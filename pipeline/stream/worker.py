@@ -17,6 +17,7 @@ from pipeline.kafka import KafkaException
 from pipeline.metering import Core
 from pipeline.settings import Settings
 from pipeline.stream.app import create_app
+from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import FAILED, REFUSED, STOPPED, UNAVAILABLE, UNEXPECTED, end_by, end_process
 from pipeline.stream.faust_app import StreamApp
 from pipeline.stream.transport import Consumer
@@ -105,10 +106,9 @@ def run_worker(settings: Settings) -> NoReturn:
     try:
         require_topics(settings)
         core = load_core(settings)
-    except TopicsDifferError as error:
+        credentials_of(settings.kafka.client_options)
+    except (TopicsDifferError, ValueError) as error:
         end_process(REFUSED, str(error))
-    except ValueError as error:
-        end_process(REFUSED, f"the published price books and plans cannot be used: {error}")
     except KafkaException as error:
         end_process(UNAVAILABLE, f"no broker at {settings.kafka.bootstrap_servers}: {error}")
     run_app(settings, core)
