@@ -1,7 +1,7 @@
 """`creditstream tail` and `creditstream reconcile`: the stream as it runs, and the proof that nothing is missing."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,6 +10,7 @@ from pipeline.cli.exits import Exit
 if TYPE_CHECKING:
     from pipeline.reconcile.report import Report
 
+SINK_WAIT_SECONDS: Final = 60
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
@@ -36,13 +37,19 @@ def tail(
                 write_words(answer_of(outcome))
 
 
-def reconcile(*, as_json: Json = False) -> None:
+def reconcile(
+    *,
+    wait: Annotated[
+        int, typer.Option(min=0, metavar="SECONDS", help="How long the sink may need to catch up")
+    ] = SINK_WAIT_SECONDS,
+    as_json: Json = False,
+) -> None:
     """Compare the Kafka log, the ledger, the table and ClickHouse, by ids and amounts. Exit code 6 if any differs."""
     from pipeline.cli.output import say, write_json
     from pipeline.reconcile.run import reconcile as compare
     from pipeline.settings import Settings
 
-    report = compare(Settings(), progress=say)
+    report = compare(Settings(), sink_wait_seconds=wait, progress=say)
     if as_json:
         write_json(report_as_json(report))
     else:

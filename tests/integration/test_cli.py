@@ -1,0 +1,209 @@
+"""The command line against real servers: what is sent, what comes back, and with which exit code."""
+
+import json
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.admin.topics import ensure_topics
+from pipeline.cli.app import app
+from pipeline.client.commands import command_key, signed, unsigned_command
+from pipeline.client.events import encode, usage_event
+from pipeline.client.origin import now_text
+from pipeline.load import LoadRecord
+from pipeline.settings import STATE_FILE, Settings, child_environment
+from tests import stack
+from tests.integration import small_pipeline
+from tests.stream_workers import wait_until_held, workers
+
+pytestmark = pytest.mark.integration
+GENERATION = ("--quality", "high", "--width", "1024", "--height", "1024")
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line of this test's deployment."""
+    ensure_topics(settings)
+    write_settings(settings)
+    monkeypatch.setenv("CREDITSTREAM_HOME", str(settings.home))
+
+    def run(*arguments: str, stdin: str | bytes | None = None, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, arguments, input=stdin)
+        assert result.exit_code == code, (arguments, result.output, result.exception)
+        return result
+
+    return run
+
+
+def write_settings(settings: Settings) -> None:
+    values = settings.model_dump(mode="json", exclude={"home"})
+    values["command_keys"] = {key: secret.get_secret_value() for key, secret in settings.command_keys.items()}
+    for name in ("password", "analyst_password"):
+        values["clickhouse"][name] = getattr(settings.clickhouse, name).get_secret_value()
+    (settings.home / STATE_FILE).write_text(json.dumps(values))
+
+
+def answers(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_usage_and_commands_come_back_with_their_outcome_and_exit_code(cli: Cli, settings: Settings) -> None:
+    with workers(settings, "worker") as [worker]:
+        write_settings(settings)
+        wait_until_held(settings, worker)
+        assert "balance 50" in cli("account", "open", "acme").stdout
+        assert "account_exists" in cli("account", "open", "acme", code=4).stdout
+        [granted] = answers(cli("account", "grant", "acme", "2.5", "--grant-id", "pack", "--json"))
+        assert (granted["outcome"], granted["balance_after"]) == ("accepted", "52.5")
+
+        image = ("send", "image_generation", "--account", "acme", *GENERATION, "--id", "e1", "--json")
+        [first] = answers(cli(*image, "--images", "4"))
+        assert (first["outcome"], first["credits"], first["balance_after"]) == ("metered", "8", "44.5")
+        [again] = answers(cli(*image, "--images", "4"))
+        assert (again["outcome"], again["credits"], again["rated_credits"]) == ("duplicate", "0", "8")
+        [other] = answers(cli(*image, "--images", "5", code=1))
+        assert (other["outcome"], other["reason"]) == ("dead_letter", "conflict")
+        too_much = ("send", "background-removal", "--account", "acme", "--images", "23", "--id", "e2")
+        assert "insufficient_credits: costs 46, balance 44.5" in cli(*too_much, code=4).stdout
+        cli("account", "grant", "acme", "10", "--grant-id", "late")
+        assert "duplicate" in cli(*too_much, code=4).stdout  # A denial stays one, whatever came since.
+        assert "balance 52" in cli("account", "void-grant", "acme", "pack").stdout
+        assert "unknown_grant" in cli("account", "void-grant", "acme", "pack", code=4).stdout
+
+
+def test_lines_are_answered_in_their_order_whatever_they_hold(cli: Cli, settings: Settings) -> None:
+    with workers(settings, "worker") as [worker]:
+        write_settings(settings)
+        wait_until_held(settings, worker)
+        cli("account", "open", "acme")
+        events = [
+            json.dumps(removal("acme" if number % 7 else "stranger", f"e{number}")) for number in range(20)
+        ]
+        sent = answers(cli("send", "-", "--json", stdin="\n".join([*events, "no json", events[1]]), code=1))
+    assert [each["event_id"] for each in sent] == [f"e{number}" for number in range(20)] + ["", "e1"]
+    assert [each["outcome"] for each in sent[:2]] == ["dead_letter", "metered"]
+    assert [each["outcome"] for each in sent[-2:]] == ["dead_letter", "duplicate"]
+
+
+def test_without_a_worker_the_event_is_safe_and_the_wait_ends(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDITSTREAM_CLIENT__OUTCOME_TIMEOUT_SECONDS", "1")
+    usage = ("send", "background_removal", "--account", "acme", "--id", "e1")
+    [sent] = answers(cli(*usage, "--no-wait", "--json"))
+    assert (sent["event_id"], sent["outcome"], sent["offset"]) == ("e1", "published", 0)
+    waited = cli(*usage, code=124)
+    assert "1 of 1 outcomes did not come" in waited.stderr
+
+
+def test_an_event_that_no_topic_takes_is_refused_at_once(cli: Cli) -> None:
+    # Random digits: the broker measures what is left after compression.
+    event = {**removal("acme", "e1"), "padding": secrets.token_hex(1_000_000)}
+    refused = cli("send", "-", "--no-wait", stdin=json.dumps(event), code=1)
+    assert "the broker refused an event" in refused.stderr
+
+
+def test_people_see_balances_usage_and_reasons(cli: Cli, settings: Settings) -> None:
+    small_pipeline.run(settings, log_of_an_account(settings))
+    [balance] = answers(cli("balance", "acme", "--json"))
+    assert (balance["available"], [grant["remaining"] for grant in balance["grants"]]) == ("30", ["30"])
+    assert "Newest ledger entries" in cli("account", "show", "acme").stdout
+    [usage] = answers(cli("usage", "acme", "--json"))
+    assert usage["usage"] == [
+        {
+            "service": "background_removal",
+            "metered": 1,
+            "denied": 1,
+            "duplicates": 1,
+            "images": 10,
+            "credits": "20",
+        }
+    ]
+    assert answers(cli("usage", "acme", "--to", "2020-01-01T00:00:00Z", "--json"))[0]["usage"] == []
+    charged = cli("explain", "e1").stdout
+    for words in ("2 × 10 image(s) = 20 credits", "balance   50 → 30", "ledger    entry 2", "nothing again"):
+        assert words in charged
+    assert "insufficient_credits: the account had less than this costs" in cli("explain", "e2").stdout
+    assert "expected an integer from 1 to" in cli("explain", "e3").stdout
+    assert "ledger entry  grant" in cli("explain", "open-acme").stdout
+    assert "creditstream account open nobody" in cli("balance", "nobody", code=3).stderr
+    cli("explain", "e1", "--account", "nobody", code=3)
+
+
+def test_the_analyst_asks_in_three_formats_and_changes_nothing(cli: Cli, settings: Settings) -> None:
+    small_pipeline.run(settings, log_of_an_account(settings))
+    query = "SELECT service, sum(credits) AS credits FROM metered_records_v1 GROUP BY service"
+    assert "20.000000" in cli("sql", query).stdout
+    assert cli("sql", query, "--format", "csv").stdout == '"service","credits"\n"background_removal",20\n'
+    assert answers(cli("sql", query, "--json"))[0]["service"] == "background_removal"
+    assert "Syntax error" in cli("sql", "SELEC 1", code=1).stderr
+    assert "Not enough privileges" in cli("sql", "TRUNCATE TABLE metered_records", code=1).stderr
+
+
+@pytest.mark.usefixtures("cli")
+def test_tail_shows_usage_as_it_is_answered_until_ctrl_c(settings: Settings) -> None:
+    # A child of a background job would be born with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "tail", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(settings),
+    ) as tail:
+        signal.signal(signal.SIGINT, before)
+        assert tail.stdout is not None
+        assert tail.stderr is not None
+        assert b"Waiting" in tail.stderr.readline()
+        small_pipeline.run(settings, log_of_an_account(settings))
+        seen = [json.loads(tail.stdout.readline()) for _ in range(4)]
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(15) == 130
+    assert sorted(each["event_id"] for each in seen) == ["e1", "e1", "e2", "e3"]
+
+
+def test_reconcile_agrees_and_a_deleted_row_is_exit_code_6(cli: Cli, settings: Settings) -> None:
+    small_pipeline.run(settings, log_of_an_account(settings))
+    [report] = answers(cli("reconcile", "--json"))
+    assert (report["equal"], report["charged"]) == (True, "20")
+    stack.execute(
+        settings.clickhouse,
+        f"DELETE FROM {settings.clickhouse.database}.metered_records WHERE event_id = 'e2'",
+    )
+    found = cli("reconcile", "--wait", "1", code=6)
+    assert "row_missing in metered_records: acme e2" in found.stdout
+
+
+def removal(account: str, event_id: str, *, images: object = 1) -> dict[str, Any]:
+    return usage_event(
+        "background_removal",
+        account=account,
+        event_id=event_id,
+        source="/services/test",
+        time=now_text(),
+        data={"images": images},
+    )
+
+
+def log_of_an_account(settings: Settings) -> list[LoadRecord]:
+    """Opened with 50 credits; 20 used, sent twice; 46 denied; one malformed."""
+    key = command_key(settings)
+    assert key is not None
+    opened = unsigned_command(
+        "open", account="acme", command_id="open-acme", source="/test", time=now_text(), data={"plan": "free"}
+    )
+    used = removal("acme", "e1", images=10)
+    events = [
+        signed(opened, key),
+        used,
+        used,
+        removal("acme", "e2", images=23),
+        removal("acme", "e3", images=0),
+    ]
+    return [LoadRecord(*cast("tuple[bytes, bytes]", encode(event)), ()) for event in events]
