@@ -202,14 +202,20 @@ def _canonical(data: dict[str, Any]) -> bytes:
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:  # Nested deeper than the encoder goes.
         raise _too_deep() from error
-    # Counting is cheap and sees too many levels rather than too few: brackets may stand side by side or in strings.
-    if canonical.count(b"{") + canonical.count(b"[") > DATA_NESTING_MAX and _levels(data) > DATA_NESTING_MAX:
+    if _may_be_deep(canonical) and _levels(data) > DATA_NESTING_MAX:
         raise _too_deep()
     return canonical
 
 
 def _too_deep() -> Fault:
     return Fault("/data", f"expected at most {DATA_NESTING_MAX} levels of objects and lists, got more")
+
+
+def _may_be_deep(canonical: bytes) -> bool:
+    """Quick, and wrong only on the safe side: brackets may stand side by side or in strings."""
+    if len(canonical) <= 2 * DATA_NESTING_MAX:  # Each level costs two.
+        return False
+    return canonical.count(b"{") + canonical.count(b"[") > DATA_NESTING_MAX
 
 
 def _levels(value: object) -> int:

@@ -24,6 +24,17 @@ def parse_instant(text: str) -> Instant:
 
     Raises ValueError when it is none, or has no offset: a local time names no instant.
     """
+    if len(text) == 24 and text[19] == "." and text[23] == "Z" and text.isascii() and text[20:23].isdigit():
+        return Instant(_whole_second(text[:19]) + int(text[20:23]))  # As most producers write it.
+    return _any_instant(text)
+
+
+@lru_cache(maxsize=4096)  # A batch holds few different seconds.
+def _whole_second(text: str) -> int:
+    return _any_instant(text + "Z")
+
+
+def _any_instant(text: str) -> Instant:
     if not _RFC_3339.fullmatch(text):
         raise ValueError(f"expected an RFC 3339 instant such as 2026-11-23T13:00:00Z, got {text[:64]!r}")
     try:
@@ -39,7 +50,7 @@ def format_instant(at: int) -> str:
     return f"{_second(second)}.{millisecond:03d}Z"
 
 
-@lru_cache(maxsize=4096)  # A batch holds few different seconds.
+@lru_cache(maxsize=4096)
 def _second(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
 
