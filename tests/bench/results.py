@@ -39,10 +39,10 @@ class Sums:
         self._accounts = 0
         self._accounts_digest = 0
 
-    def add(self, topic: str, key: bytes, value: bytes) -> None:
+    def add(self, topic: str, key: bytes, value: bytes, timestamp_ms: int) -> None:
         """One record that was written; topics that are not compared are left out."""
         if topic in COMPARED:
-            text = b"%b\0%b\0%b" % (topic.encode(), key, value)
+            text = b"%b\0%b\0%d\0%b" % (topic.encode(), key, timestamp_ms, value)
             self._records += 1
             self._records_digest += int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
 
@@ -66,7 +66,7 @@ def written(settings: Settings) -> Results:
     sums, prefix = Sums(), settings.kafka.topic_prefix
     for message in read_to_end(settings.kafka, COMPARED):
         topic = (message.topic() or "").removeprefix(prefix)
-        sums.add(topic, message.key() or b"", message.value() or b"")
+        sums.add(topic, message.key() or b"", message.value() or b"", message.timestamp()[1])
     rows: dict[bytes, bytes] = {}
     for message in read_to_end(settings.kafka, [changelog(settings.worker.app_id)]):
         rows[message.key() or b""] = message.value() or b""

@@ -24,13 +24,14 @@ def test_every_program_runs_and_all_write_the_same(kafka: KafkaSettings, tmp_pat
 
 
 def test_a_single_other_byte_in_what_was_written_shows() -> None:
-    assert sums((METERED_RECORDS, b"a", b"8")) != sums((METERED_RECORDS, b"a", b"9"))
-    assert sums((METERED_RECORDS, b"a", b"8")) != sums((METERED_RECORDS, b"b", b"8"))
-    assert sums((METERED_RECORDS, b"a", b"8")) != sums((LEDGER_ENTRIES, b"a", b"8"))
+    assert sums((METERED_RECORDS, b"a", b"8", 1)) != sums((METERED_RECORDS, b"a", b"9", 1))
+    assert sums((METERED_RECORDS, b"a", b"8", 1)) != sums((METERED_RECORDS, b"b", b"8", 1))
+    assert sums((METERED_RECORDS, b"a", b"8", 1)) != sums((METERED_RECORDS, b"a", b"8", 2))
+    assert sums((METERED_RECORDS, b"a", b"8", 1)) != sums((LEDGER_ENTRIES, b"a", b"8", 1))
 
 
 def test_a_record_written_twice_shows() -> None:
-    assert sums((METERED_RECORDS, b"a", b"8")) != sums(*[(METERED_RECORDS, b"a", b"8")] * 2)
+    assert sums((METERED_RECORDS, b"a", b"8", 1)) != sums(*[(METERED_RECORDS, b"a", b"8", 1)] * 2)
 
 
 def test_another_row_of_an_account_shows() -> None:
@@ -41,15 +42,15 @@ def test_another_row_of_an_account_shows() -> None:
 
 
 def test_how_batches_were_cut_makes_no_difference() -> None:
-    balance = (ACCOUNT_BALANCES, b"a", b"once a batch")
-    first, second = (METERED_RECORDS, b"a", b"8"), (METERED_RECORDS, b"b", b"2")
+    balance = (ACCOUNT_BALANCES, b"a", b"once a batch", 1)
+    first, second = (METERED_RECORDS, b"a", b"8", 1), (METERED_RECORDS, b"b", b"2", 1)
     assert sums(first, balance, second, balance) == sums(second, first, balance)
 
 
-def sums(*records: tuple[str, bytes, bytes]) -> object:
+def sums(*records: tuple[str, bytes, bytes, int]) -> object:
     made = Sums()
-    for topic, key, value in records:
-        made.add(topic, key, value)
+    for topic, key, value, timestamp_ms in records:
+        made.add(topic, key, value, timestamp_ms)
     return made.results()
 
 

@@ -72,7 +72,7 @@ def fold(settings: Settings, warm_up_records: int) -> Folding:
 def _judge(folded: Folded, folding: Folding, sums: Sums) -> None:
     """Outside the measured time."""
     for record in folded.records:
-        sums.add(record.topic, record.key, record.value)
+        sums.add(*record)
     for body in map(orjson.loads, _metered(folded.records)):
         folding.outcomes[body["outcome"]] = folding.outcomes.get(body["outcome"], 0) + 1
         folding.credits += Decimal(body["credits"])
