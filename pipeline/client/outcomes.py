@@ -24,6 +24,7 @@ _KIND_OF_TOPIC: Final[dict[str, OutcomeKind]] = {
 }
 EVERY_KIND: Final[tuple[OutcomeKind, ...]] = tuple(_KIND_OF_TOPIC.values())
 _POLL_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 0.1
 _POLL_RECORDS: Final = 2000
 
 
@@ -50,13 +51,28 @@ class OutcomeReader:
         }
         options: dict[str, Any] = {"fetch.wait.max.ms": 50, **QUIET}
         self._consumer = consumer(settings.kafka, **options)
-        ends: list[TopicPartition] = []
-        for topic in self._kinds:
-            for partition in range(settings.kafka.partitions):
-                end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_seconds)
-                assert end is not None, "watermarks were asked for with a timeout: they came, or it raised"
-                ends.append(TopicPartition(topic, partition, end[1]))
+        ends = [
+            TopicPartition(topic, partition, self._end(topic, partition, timeout_seconds))
+            for topic in self._kinds
+            for partition in range(settings.kafka.partitions)
+        ]
         self._consumer.assign(ends)
+
+    def _end(self, topic: str, partition: int, timeout_seconds: int) -> int:
+        """Where the partition ends now. A broker that has just started, or a leader that moves, is asked again."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                bounds = self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout_seconds
+                )
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                assert bounds is not None, "watermarks were asked for with a timeout: they came, or it raised"
+                return bounds[1]
 
     def stream(self) -> Iterator[Outcome | None]:
         """Outcomes as they come, of everybody's events; None each time when nothing came for a moment."""
