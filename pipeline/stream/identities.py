@@ -1,7 +1,8 @@
 """The identities of one partition that are still in the hot window: 16-byte hash to the first answer.
 
 Exact: an identity is found until its hour lies wholly before the horizon, and never forgotten for want of memory.
-One dict answers every lookup; the hours only say what to forget. They are whole and closed once the clock has
+One dict answers every lookup (a new identity: 0.3 µs; a dict for each of 76 hours: 22 µs); the hours only say what
+to forget. They are whole and closed once the clock has
 passed them, so that closed hours can leave memory for the disk without a change to who asks.
 """
 
@@ -13,9 +14,9 @@ from pipeline.state import identity_accepted_at_ms
 from schemas.topics import HOUR_MS
 
 IDENTITY_MEMORY_BYTES: Final = 240
-"""One identity in memory: two bytes objects (49 + 66), its share of the dict (≤ 110) and of its hour's list."""
+"""Counted for one identity. Measured over 100,000 to 1,500,000: 166 to 184 bytes, 214 while the dict grows."""
 FORGET_IDENTITIES_MAX: Final = 10_000
-"""Forgotten at one call at most, so that the turn of an hour does not hold up a batch (10,000 take about 2 ms)."""
+"""Forgotten at one call at most, so that the turn of an hour does not hold up a batch (10,000 take about 6 ms)."""
 
 
 class IdentityIndex:

@@ -27,7 +27,7 @@ from pipeline.stream.memory import PartitionMemory
 from pipeline.stream.transaction import Transaction
 
 SLICE_RECORDS: Final = 200
-"""Given to the core at once, 2 to 4 ms of work; between slices the clock is read and the event loop turns."""
+"""Given to the core at once, about 7 ms of work; between slices the clock is read and the event loop turns."""
 WAITING_BATCHES_MAX: Final = 2
 """Batches' worth of polled records that may wait; a partition with more is not polled."""
 COLLECT_RECORDS: Final = 100_000
