@@ -32,7 +32,9 @@ _EVERY_SERVICE: Final = frozenset({"images", "channel"})
 
 
 class LogRecord(Protocol):
-    """One record of the input log, as aiokafka has it. `timestamp` is the broker's append time in ms."""
+    """One record of the input log, as aiokafka has it. `timestamp` is the broker's append time in ms.
+
+    A header may have no value."""
 
     @property
     def offset(self) -> int: ...
@@ -43,7 +45,7 @@ class LogRecord(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,7 @@ def _signed_data(event: dict[str, Any], keys: Mapping[str, bytes]) -> tuple[dict
     return data, canonical
 
 
-def _binary_mode(data: object, headers: Sequence[tuple[str, bytes]]) -> object:
+def _binary_mode(data: object, headers: Sequence[tuple[str, bytes | None]]) -> object:
     """The event of Kafka's binary mode: attributes in `ce_*` headers, the value is `data`.
 
     The content type decides: a structured event may carry the same headers (CloudEvents' Kafka binding, 3.3.3).
