@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -93,8 +94,12 @@ def test_time_passes_by_accepted_at_alone_and_ends_grants() -> None:
 
 
 def test_accepted_at_is_gone_before_the_core_sees_the_event() -> None:
-    log = [OPEN, removal("a"), removal("a", accepted_at=1795521600000)]  # The same instant, as milliseconds.
-    assert [each["outcome"] for each in simulated(log)] == ["accepted", "metered", "duplicate"]
+    event = removal("a")
+    room = Settings().rules.event_bytes_max - len(orjson.dumps(event)) - len(',"note":""')
+    full = {**event, "note": "x" * room, "accepted_at": 1795435200000}  # Noon, in milliseconds.
+    assert simulated([OPEN, full])[1]["outcome"] == "metered"
+    full["note"] += "x"
+    assert simulated([OPEN, full])[1]["reason"] == "too_large"
 
 
 def test_a_log_that_never_says_when_it_was_accepted_is_taken_as_it_happened() -> None:
