@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.reconcile.report import Report
 
 SINK_WAIT_SECONDS: Final = 60
+"""As `pipeline.reconcile.run` has it, which only loads when it is needed."""
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
