@@ -11,7 +11,7 @@ from pipeline.settings import KafkaSettings
 
 OFFSET_BEGINNING: Final = -2
 """librdkafka's number for it."""
-READ_RECORDS: Final = 5000
+READ_RECORDS: Final = 1000
 """Taken from the client at a time."""
 READ_WAIT_SECONDS: Final = 0.05
 """The client waits so long to fill up what is taken at a time, also when it has the end already."""
@@ -37,6 +37,7 @@ class Log:
             **{
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 65_536,
+                "max.partition.fetch.bytes": 8_388_608,  # One partition at a time: all of a fetch is its.
                 # The end of a partition is known when a fetch finds nothing, which waits this long.
                 "fetch.wait.max.ms": 10,
             },
