@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from pipeline.boundaries import Boundaries
 from pipeline.client.commands import CommandKey, signed
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
 from pipeline.state import next_boundary_ms
-from pipeline.boundaries import Boundaries
 from pipeline.validate_command import COMMANDS
 from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 

@@ -16,11 +16,6 @@ def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     typer.echo(orjson.dumps(value, default=str).decode())
 
 
-def write_json_line(value: Mapping[str, Any]) -> None:
-    """One object of a long stream of lines, buffered: `price` and `simulate` write millions."""
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
-
-
 def write(text: str = "", *, end: str = "\n") -> None:
     """A line of the result, for people."""
     typer.echo(text + end, nl=False)
