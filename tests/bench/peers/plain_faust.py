@@ -60,9 +60,9 @@ def create_app(settings: Settings) -> faust.App:
             for topic, key, value, timestamp in folded.records:
                 if topic not in outputs:
                     outputs[topic] = app.topic(topic_name(kafka, topic), key_type=bytes, value_type=bytes)
-                await outputs[topic].send(
-                    key=key, value=value, partition=partition, timestamp=timestamp / 1000
-                )
+                # Faust takes seconds, and cuts off what is less than a millisecond.
+                seconds = (timestamp + 0.5) / 1000
+                await outputs[topic].send(key=key, value=value, partition=partition, timestamp=seconds)
             identities[partition].update(folded.identities)
             cursors[partition] = folded.cursor
 
