@@ -15,7 +15,7 @@ def bench(
         bool, typer.Option("--quick", help="One short run: shows that it works, no speeds")
     ] = False,
     runs: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each runs every program once")] = 5,
-    events: Annotated[int, typer.Option(min=1000, help="Usage events of one run")] = 400_000,
+    events: Annotated[int, typer.Option(min=1000, help="Usage events of one run")] = 200_000,
     accounts: Annotated[int, typer.Option(min=1, help="Accounts that use them")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout")] = False,
 ) -> None:

@@ -63,7 +63,8 @@ def footnote(report: Report) -> str:
     work, machine = report.work, report.machine
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in work["outcomes"].items())
     return (
-        f"{work['events']:,} events of {work['accounts']:,} accounts ({outcomes}), {work['credits']} credits, "
+        ("" if work["is_judged"] else "Too short for speeds: it shows that every program runs.\n")
+        + f"{work['events']:,} events of {work['accounts']:,} accounts ({outcomes}), {work['credits']} credits, "
         f"4 partitions, {work['runs']} rounds; slow programs got {work['events_of_slow_programs']:,} events. "
         "All wrote the same outcomes, entries and account rows.\n"
         f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
