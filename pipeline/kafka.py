@@ -68,6 +68,7 @@ def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **opt
         "linger.ms": 5,
         # With librdkafka's 100 ms a commit that meets a busy coordinator waits ten times its own length.
         "retry.backoff.ms": 5,
+        "reconnect.backoff.ms": 250,  # A broker that is away is asked for, and logged, four times a second.
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
         "queue.buffering.max.kbytes": 524_288,

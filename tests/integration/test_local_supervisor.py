@@ -98,6 +98,7 @@ def test_the_directory_of_a_killed_supervisor_is_taken_over_when_its_children_ar
     with supervising(tmp_path) as supervisor:
         before = children(tmp_path)
         supervisor.kill()
+        supervisor.wait(10)
 
         with Home(tmp_path).lock():
             assert not any(child.is_alive() for child in before)
