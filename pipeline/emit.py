@@ -11,17 +11,26 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from pipeline.domain.account import Account
 from pipeline.domain.commands import Command
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
 from pipeline.domain.grants import Grant, GrantShare
 from pipeline.domain.instants import format_instant
-from pipeline.domain.ledger import Account, LedgerEntry
+from pipeline.domain.ledger import LedgerEntry
 from pipeline.domain.rating import RatedImage, RatedUsage
 from pipeline.domain.reasons import Reason
+from pipeline.domain.subscriptions import Statement
 from pipeline.domain.usage import UsageEvent
 from pipeline.state import FirstAnswer
 from pipeline.validate import Invalid, LogRecord
-from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_BALANCES,
+    ACCOUNT_STATEMENTS,
+    COMMAND_RESULTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
 
 
 class OutRecord(NamedTuple):
@@ -177,17 +186,21 @@ def account_balance(account: Account, place: Place) -> OutRecord:
     grants = [
         _grant_balance(grant, left) for grant, left in zip(account.grants, account.remaining, strict=True)
     ] + [_grant_balance(grant, NO_CREDITS) for grant in account.pending]
+    subscription = account.subscription
     posted = format_credits(account.posted)
     value = orjson.dumps(
         {
             "account_id": account.account_id,
-            "plan": account.plan_id,
+            "plan": subscription.plan_id,
+            "next_plan": subscription.next_plan_id,
+            "status": "closed" if account.closed else "open",
             "posted": posted,
             "held": "0",
             "available": posted,
             "grants": grants,
-            "period_start": format_instant(account.period_start),
-            "period_end": format_instant(account.period_end),
+            "period_used": format_credits(account.totals.used),
+            "period_start": format_instant(subscription.period_start),
+            "period_end": format_instant(subscription.period_end),
             "entry_seq": account.entry_seq,
             "accepted_at": format_instant(place.accepted_at),
             "partition": place.partition,
@@ -196,6 +209,31 @@ def account_balance(account: Account, place: Place) -> OutRecord:
         }
     )
     return OutRecord(ACCOUNT_BALANCES, account.account_id.encode(), value, place.accepted_at)
+
+
+def account_statement(statement: Statement, place: Place) -> OutRecord:
+    """The statement of a closed period."""
+    totals = statement.totals
+    value = orjson.dumps(
+        {
+            "account_id": statement.account_id,
+            "plan": statement.plan_id,
+            "period_start": format_instant(statement.period_start),
+            "period_end": format_instant(statement.period_end),
+            "opening": format_credits(totals.opening),
+            "granted": format_credits(totals.granted),
+            "used": format_credits(totals.used),
+            "expired": format_credits(totals.expired),
+            "voided": format_credits(totals.voided),
+            "closing": format_credits(statement.closing),
+            "last_entry_seq": statement.last_entry_seq,
+            "accepted_at": format_instant(place.accepted_at),
+            "partition": place.partition,
+            "offset": place.offset,
+            "partition_seq": place.partition_seq,
+        }
+    )
+    return OutRecord(ACCOUNT_STATEMENTS, statement.account_id.encode(), value, place.accepted_at)
 
 
 def _grant_balance(grant: Grant, left: Credits) -> dict[str, Any]:

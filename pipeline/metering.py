@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
 from pipeline import emit
+from pipeline.domain.account import Account
 from pipeline.domain.account_commands import Obeyed, Refused, obey
 from pipeline.domain.commands import Command, Tick
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.instants import Instant, format_instant
-from pipeline.domain.ledger import Account, Cause, LedgerEntry, advance, denial, use
+from pipeline.domain.ledger import Cause, denial, use
 from pipeline.domain.plans import Plan
 from pipeline.domain.price_book import PriceBook, book_in_force
 from pipeline.domain.rating import Unrated, rate
 from pipeline.domain.reasons import ACCEPTED_CODE, METERED_CODE, REASON_CODES, REASON_OF_CODE, Reason
 from pipeline.domain.rules import Rules
+from pipeline.domain.subscriptions import Booked, advance
 from pipeline.domain.usage import AccountId, Fingerprint, Identity, UsageEvent, identity_of
 from pipeline.emit import OutRecord, Place
 from pipeline.state import (
@@ -208,7 +210,7 @@ class Batch:
         if isinstance(rated, Unrated):
             self._dead_letter_of(record, event, Reason.UNPRICED, rated.detail, "/data", place)
             return
-        reason = denial(account, rated.credits, self._plans(place.accepted_at)[account.plan_id])
+        reason = denial(account, rated.credits, self._plans(place.accepted_at)[account.subscription.plan_id])
         if reason is not None:
             self._records.append(emit.denied(event, rated, reason, account.posted, place))
             self._remember(identity, event.fingerprint, REASON_CODES[reason], rated.credits, place)
@@ -250,8 +252,8 @@ class Batch:
         cause = Cause(command.source, command.command_id, place.partition, place.offset)
         answer = obey(command, account, self._plans(place.accepted_at), cause, Instant(place.accepted_at))
         match answer:
-            case Obeyed(account, entries):
-                self._post(entries, place)
+            case Obeyed(account, booked):
+                self._book(booked, place)
                 self._keep(key, account, place)
                 code, outcome, refusal = ACCEPTED_CODE, "accepted", ("", "")
             case Refused(reason, detail):
@@ -303,8 +305,9 @@ class Batch:
             account = decode_account(AccountId(key.decode()), row)
         if account.next_boundary > place.accepted_at:
             return account
-        account, entries = advance(account, place.accepted_at, Cause("", "", place.partition, place.offset))
-        self._post(entries, place)
+        cause = Cause("", "", place.partition, place.offset)
+        account, booked = advance(account, place.accepted_at, self._plans(place.accepted_at), cause)
+        self._book(booked, place)
         self._keep(key, account, place)
         return account
 
@@ -347,8 +350,9 @@ class Batch:
         self._accounts[key] = account
         self._places[key] = place
 
-    def _post(self, entries: Iterable[LedgerEntry], place: Place) -> None:
-        self._records.extend([emit.ledger_entry(entry, place) for entry in entries])
+    def _book(self, booked: Booked, place: Place) -> None:
+        self._records += [emit.ledger_entry(entry, place) for entry in booked.entries]
+        self._records += [emit.account_statement(statement, place) for statement in booked.statements]
 
     def _dead_letter(self, record: LogRecord, invalid: Invalid, place: Place) -> None:
         self._dead_letters += 1

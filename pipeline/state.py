@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.domain.account import Account, PeriodTotals, Subscription
 from pipeline.domain.credits import Credits
 from pipeline.domain.grants import Grant
 from pipeline.domain.instants import Instant
-from pipeline.domain.ledger import Account
 from pipeline.domain.usage import AccountId, Fingerprint
 
 CURSOR_KEY: Final = b"__cursor__"
@@ -97,11 +97,18 @@ def _expect_version(came: object, known: int, what: str) -> None:
 
 def encode_account(account: Account) -> bytes:
     """The account's row. `boundary` comes first, so that loading need not decode the rest."""
+    subscription = account.subscription
     rest = orjson.dumps(
         {
-            "plan": account.plan_id,
-            "opened_at": account.opened_at,
-            "period": (account.period_start, account.period_end),
+            "plan": (subscription.plan_id, subscription.next_plan_id),
+            "period": (
+                subscription.anchor,
+                subscription.months_to_end,
+                subscription.period_start,
+                subscription.period_end,
+            ),
+            "closed": account.closed,
+            "totals": tuple(account.totals),
             "seq": account.entry_seq,
             "hash": account.entry_hash,
             "posted": account.posted,
@@ -143,20 +150,19 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
     for *terms, left in fields["grants"]:
         grants.append(Grant(*terms))
         remaining.append(left)
-    start, end = fields["period"]
+    plan_id, next_plan_id = fields["plan"]
     return Account(
         account_id,
-        fields["plan"],
-        fields["opened_at"],
-        start,
-        end,
+        Subscription(plan_id, *fields["period"], next_plan_id),
         tuple(grants),
         tuple(remaining),
         tuple([Grant(*each) for each in fields["pending"]]) if fields["pending"] else (),
         fields["seq"],
         fields["hash"],
         fields["posted"],
+        PeriodTotals(*fields["totals"]),
         fields["boundary"],
+        fields["closed"],
     )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.domain.commands import CommandBody, IssueGrant, OpenAccount, VoidGrant
+from pipeline.domain.commands import ChangePlan, CloseAccount, CommandBody, IssueGrant, OpenAccount, VoidGrant
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, GrantId
 from pipeline.domain.instants import Instant, as_instant, parse_instant
@@ -44,6 +44,15 @@ def _void_grant(data: dict[str, Any]) -> VoidGrant:
     return VoidGrant(_grant_id(data))
 
 
+def _change_plan(data: dict[str, Any]) -> ChangePlan:
+    return ChangePlan(_text(data, "plan", 64))
+
+
+def _close(data: dict[str, Any]) -> CloseAccount:
+    del data
+    return CloseAccount()
+
+
 _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any]], CommandBody], frozenset[str]]]] = {
     "open": (_open, frozenset({"plan"})),
     "grant": (
@@ -51,6 +60,8 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any]], CommandBody], frozense
         frozenset({"grant_id", "kind", "credits", "priority", "effective_at", "expires_at", "source"}),
     ),
     "void_grant": (_void_grant, frozenset({"grant_id", "reason"})),
+    "change_plan": (_change_plan, frozenset({"plan"})),
+    "close": (_close, frozenset({"reason"})),
 }
 COMMANDS: Final = {
     f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}": body for name, body in _BODIES.items()

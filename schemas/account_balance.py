@@ -1,5 +1,7 @@
 """Balances: the newest state of an account for readers, on a compacted topic, key = account id."""
 
+from typing import Literal
+
 from schemas.base import AccountId, Count, CreditAmount, GrantKind, NotNegative, UtcInstant, WireModel
 
 
@@ -18,6 +20,9 @@ class AccountBalance(WireModel):
 
     account_id: AccountId
     plan: str
+    next_plan: str
+    """The plan of the next period."""
+    status: Literal["open", "closed"]
     posted: CreditAmount
     """The sum of all entries. A grant that begins later is posted when it takes effect."""
     held: NotNegative
@@ -25,6 +30,8 @@ class AccountBalance(WireModel):
     """What a request can use now: posted less held."""
     grants: list[GrantBalance]
     """Those in effect, in burn order, then those that begin later (with `remaining` 0)."""
+    period_used: NotNegative
+    """Used since `period_start`."""
     period_start: UtcInstant
     period_end: UtcInstant
     entry_seq: Count

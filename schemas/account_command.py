@@ -97,6 +97,21 @@ class VoidGrant(WireModel):
     reason: Note = ""
 
 
+class ChangePlan(WireModel):
+    """A larger plan at once, with a second monthly grant of the difference; any other at the period's end.
+
+    To cancel is to change to the free plan. The newest wish counts.
+    """
+
+    plan: Plan
+
+
+class CloseAccount(WireModel):
+    """Close the account for good: what is left is voided, the running period gets its statement."""
+
+    reason: Note = ""
+
+
 class SignedEnvelope(Envelope):
     """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
@@ -126,8 +141,23 @@ class VoidGrantCommand(SignedEnvelope):
     data: VoidGrant
 
 
+class ChangePlanCommand(SignedEnvelope):
+    """Change the plan of an account."""
+
+    type: Literal["org.apimage.account.change_plan.v1"]
+    data: ChangePlan
+
+
+class CloseAccountCommand(SignedEnvelope):
+    """Close an account."""
+
+    type: Literal["org.apimage.account.close.v1"]
+    data: CloseAccount
+
+
 AccountCommand: TypeAlias = Annotated[
-    OpenAccountCommand | IssueGrantCommand | VoidGrantCommand, Field(discriminator="type")
+    OpenAccountCommand | IssueGrantCommand | VoidGrantCommand | ChangePlanCommand | CloseAccountCommand,
+    Field(discriminator="type"),
 ]
 ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)
 """Reads any command, by its type."""

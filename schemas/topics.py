@@ -14,6 +14,7 @@ ACCOUNT_EVENTS: Final = "metering.account-events.v1"
 METERED_RECORDS: Final = "metering.metered-records.v1"
 LEDGER_ENTRIES: Final = "metering.ledger-entries.v1"
 ACCOUNT_BALANCES: Final = "metering.account-balances.v1"
+ACCOUNT_STATEMENTS: Final = "metering.account-statements.v1"
 COMMAND_RESULTS: Final = "metering.command-results.v1"
 ACCOUNT_ALERTS: Final = "metering.account-alerts.v1"
 DEAD_LETTERS: Final = "metering.dead-letters.v1"
@@ -54,6 +55,7 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
         Topic(name=METERED_RECORDS, cleanup="delete", retention_ms=log_days * DAY_MS, config=big),
         Topic(name=LEDGER_ENTRIES, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=ACCOUNT_BALANCES, cleanup="compact"),
+        Topic(name=ACCOUNT_STATEMENTS, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=COMMAND_RESULTS, cleanup="delete", retention_ms=7 * DAY_MS),
         Topic(name=ACCOUNT_ALERTS, cleanup="delete", retention_ms=7 * DAY_MS),
         Topic(name=DEAD_LETTERS, cleanup="delete", retention_ms=log_days * DAY_MS, config=big),

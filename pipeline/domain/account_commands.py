@@ -3,23 +3,24 @@
 A refusal is an answer like any other: it uses up the command's id, and a resend is told the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
-from pipeline.domain.commands import Command, IssueGrant, OpenAccount, VoidGrant
-from pipeline.domain.grants import GRANTS_MAX, KIND_PRIORITIES, Grant, GrantId
+from pipeline.domain.account import Account
+from pipeline.domain.commands import ChangePlan, CloseAccount, Command, IssueGrant, OpenAccount, VoidGrant
+from pipeline.domain.grants import GRANTS_MAX, Grant
 from pipeline.domain.instants import Instant, format_instant
-from pipeline.domain.ledger import Account, Cause, LedgerEntry, give, open_account, void
-from pipeline.domain.period import months_after
+from pipeline.domain.ledger import Cause, give, void
 from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import Reason
+from pipeline.domain.subscriptions import Booked, change_at_boundary, close, open_account, upgrade
 
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
     account: Account
-    entries: Sequence[LedgerEntry]
+    booked: Booked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,17 @@ def obey(
         return _open(command, account, body, plans, cause, at)
     if account is None:
         return Refused(Reason.UNKNOWN_ACCOUNT, f"expected an open account, got {command.account_id!r}")
+    if account.closed:
+        return Refused(Reason.ACCOUNT_CLOSED, f"account {command.account_id!r} was closed")
     match body:
         case IssueGrant():
             return _issue(account, body, cause, at)
         case VoidGrant():
             return _void(account, body, cause, at)
+        case ChangePlan():
+            return _change_plan(account, body, plans, cause, at)
+        case CloseAccount():
+            return Obeyed(*close(account, cause, at))
         case _:
             assert_never(body)
 
@@ -57,21 +64,15 @@ def _open(
     cause: Cause,
     at: Instant,
 ) -> Answer:
-    """Open the account; its first monthly grant follows at once and expires with the period."""
     if account is not None:
-        detail = f"account {command.account_id!r} is open already, on plan {account.plan_id!r}"
-        return Refused(Reason.ACCOUNT_EXISTS, detail)
+        state = (
+            "was closed" if account.closed else f"is open already, on plan {account.subscription.plan_id!r}"
+        )
+        return Refused(Reason.ACCOUNT_EXISTS, f"account {command.account_id!r} {state}")
     plan = plans.get(body.plan_id)
     if plan is None:
-        return Refused(Reason.UNKNOWN_PLAN, f"expected one of {', '.join(plans)}, got {body.plan_id!r}")
-    period_end = months_after(at, plan.period_months)
-    account = open_account(command.account_id, plan, at=at, period_end=period_end)
-    if not plan.monthly_credits:
-        return Obeyed(account, ())
-    grant_id = GrantId(f"monthly:{format_instant(at)[:10]}")
-    priority = KIND_PRIORITIES["monthly"]
-    grant = Grant(grant_id, "monthly", priority, plan.monthly_credits, at, period_end, at, plan.plan_id)
-    return Obeyed(*give(account, grant, cause, at))
+        return _unknown_plan(body.plan_id, plans)
+    return Obeyed(*open_account(command.account_id, plan, cause, at))
 
 
 def _issue(account: Account, body: IssueGrant, cause: Cause, at: Instant) -> Answer:
@@ -86,11 +87,35 @@ def _issue(account: Account, body: IssueGrant, cause: Cause, at: Instant) -> Ans
     grant = Grant(
         body.grant_id, body.kind, body.priority, body.credits, begins, body.expires_at, at, body.source
     )
-    return Obeyed(*give(account, grant, cause, at))
+    account, entries = give(account, grant, cause, at)
+    return Obeyed(account, Booked(entries))
 
 
 def _void(account: Account, body: VoidGrant, cause: Cause, at: Instant) -> Answer:
     for grant in (*account.grants, *account.pending):
         if grant.grant_id == body.grant_id:
-            return Obeyed(*void(account, grant, cause, at))
+            account, entries = void(account, grant, cause, at)
+            return Obeyed(account, Booked(entries))
     return Refused(Reason.UNKNOWN_GRANT, f"expected a live grant, got {body.grant_id!r}")
+
+
+def _change_plan(
+    account: Account, body: ChangePlan, plans: Mapping[str, Plan], cause: Cause, at: Instant
+) -> Answer:
+    """Upgrade at once; downgrade, cancel (a change to the free plan) and a change of mind at the boundary."""
+    new = plans.get(body.plan_id)
+    if new is None:
+        return _unknown_plan(body.plan_id, plans)
+    subscription = account.subscription
+    if new.plan_id == subscription.next_plan_id:
+        return Refused(
+            Reason.PLAN_UNCHANGED, f"the plan is, or at the period's end becomes, {new.plan_id!r} already"
+        )
+    old = plans[subscription.plan_id]
+    if new.outranks(old):
+        return Obeyed(*upgrade(account, old, new, cause, at))
+    return Obeyed(change_at_boundary(account, new), Booked())
+
+
+def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:
+    return Refused(Reason.UNKNOWN_PLAN, f"expected one of {', '.join(plans)}, got {plan_id!r}")

@@ -30,7 +30,19 @@ class VoidGrant:
     grant_id: GrantId
 
 
-CommandBody: TypeAlias = OpenAccount | IssueGrant | VoidGrant
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    """To a larger plan at once, to any other at the period's end."""
+
+    plan_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAccount:
+    """For good: what is left is voided."""
+
+
+CommandBody: TypeAlias = OpenAccount | IssueGrant | VoidGrant | ChangePlan | CloseAccount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,3 +12,7 @@ class Plan:
     """A free plan pauses when it runs out; a paid one blocks (product.md section 3)."""
     monthly_credits: Credits
     period_months: int
+
+    def outranks(self, other: "Plan") -> bool:
+        """Whether a change to this plan is an upgrade: it gives more credits a month."""
+        return self.monthly_credits > other.monthly_credits

@@ -28,9 +28,11 @@ class Reason(StrEnum):
     PLAN_PAUSED = "plan_paused"
     CREDITS_EXHAUSTED = "credits_exhausted"
     INSUFFICIENT_CREDITS = "insufficient_credits"
+    ACCOUNT_CLOSED = "account_closed"  # Of commands too.
     # Refused commands.
     ACCOUNT_EXISTS = "account_exists"
     UNKNOWN_PLAN = "unknown_plan"
+    PLAN_UNCHANGED = "plan_unchanged"
     GRANT_EXISTS = "grant_exists"
     UNKNOWN_GRANT = "unknown_grant"
     GRANT_EXPIRED = "grant_expired"
@@ -53,6 +55,8 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.UNKNOWN_GRANT: 35,
     Reason.GRANT_EXPIRED: 36,
     Reason.TOO_MANY_GRANTS: 37,
+    Reason.ACCOUNT_CLOSED: 39,
+    Reason.PLAN_UNCHANGED: 40,
     Reason.UNKNOWN_ACCOUNT: 38,  # Of a command; usage for an unknown account is a dead letter.
 }
 REASON_OF_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}

@@ -7,10 +7,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.domain.account import FIRST_HASH
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import burn_down, burn_order
 from pipeline.domain.instants import HOUR_MS, format_instant
-from pipeline.domain.ledger import FIRST_HASH
 from pipeline.state import decode_account, encode_account, row_digest
 from tests.builders import (
     NOON,

@@ -58,38 +58,90 @@ class AuditedGrant:
     remaining: Decimal
     effective_ms: int
     expires_ms: int | None
-    order: int
-    """The place among all grants of the account by acceptance."""
+    created_ms: int
 
     def burns_before(self) -> tuple[int, bool, int, int, str]:
-        return (self.priority, self.expires_ms is None, self.expires_ms or 0, self.order, self.grant_id)
+        return (self.priority, self.expires_ms is None, self.expires_ms or 0, self.created_ms, self.grant_id)
+
+    def counts_at(self, at_ms: int) -> bool:
+        return self.effective_ms <= at_ms and (self.expires_ms is None or self.expires_ms > at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedStatement:
+    """What a closed period must say."""
+
+    plan: str
+    start_ms: int
+    end_ms: int
+    opening: Decimal
+    used: Decimal
+    closing: Decimal
 
 
 @dataclass(slots=True)
 class AuditedAccount:
     plan: str
+    anchor_ms: int
+    plan_credits: Mapping[str, Decimal]
+    next_plan: str = ""
+    months: int = 0
+    start_ms: int = 0
     grants: list[AuditedGrant] = field(default_factory=list)
-    granted: int = 0
     used: Decimal = NOTHING
+    used_in_period: Decimal = NOTHING
+    opening: Decimal = NOTHING
+    statements: list[AuditedStatement] = field(default_factory=list)
+    closed: bool = False
+
+    def begin(self, at_ms: int) -> None:
+        """The first period, anchored now."""
+        self.anchor_ms, self.months, self.start_ms, self.next_plan = at_ms, 1, at_ms, self.plan
+
+    @property
+    def end_ms(self) -> int:
+        return months_after(self.anchor_ms, self.months)
 
     def settle(self, clock_ms: int) -> None:
-        """Forget what has expired: from the instant of its expiry on, nothing of a grant can be used."""
+        """Let periods end, then forget what has expired."""
+        while not self.closed and self.end_ms <= clock_ms:
+            at_ms = self.end_ms
+            self.state(at_ms, begun=False)
+            self.plan = self.next_plan
+            self.start_ms, self.months = at_ms, self.months + 1
+            self.monthly(at_ms)
         self.grants = [g for g in self.grants if g.expires_ms is None or g.expires_ms > clock_ms]
 
+    def state(self, at_ms: int, *, begun: bool) -> None:
+        """Close the running period. At a boundary (`begun` False) what begins at this instant is the next one's."""
+        closing = sum(
+            (g.remaining for g in self.grants if g.counts_at(at_ms) and (begun or g.effective_ms < at_ms)),
+            NOTHING,
+        )
+        self.statements.append(
+            AuditedStatement(self.plan, self.start_ms, at_ms, self.opening, self.used_in_period, closing)
+        )
+        self.opening, self.used_in_period = closing, NOTHING
+
+    def monthly(self, at_ms: int) -> None:
+        amount = self.plan_credits[self.plan]
+        if amount:
+            day = datetime.fromtimestamp(at_ms // 1000, UTC).date().isoformat()
+            self.grant(f"monthly:{day}", "monthly", amount, now_ms=at_ms, expires_ms=self.end_ms)
+
     def usable(self, clock_ms: int) -> list[AuditedGrant]:
-        begun = [grant for grant in self.grants if grant.effective_ms <= clock_ms]
-        return sorted(begun, key=AuditedGrant.burns_before)
+        return sorted((g for g in self.grants if g.counts_at(clock_ms)), key=AuditedGrant.burns_before)
 
     def balance(self, clock_ms: int) -> Decimal:
         return sum((grant.remaining for grant in self.usable(clock_ms)), NOTHING)
 
     def grant(
-        self, grant_id: str, kind: str, amount: Decimal, *, effective_ms: int, expires_ms: int | None,
-        priority: int | None = None,
+        self, grant_id: str, kind: str, amount: Decimal, *, now_ms: int, expires_ms: int | None,
+        priority: int | None = None, effective_ms: int | None = None,
     ) -> None:  # fmt: skip
         rank = DEFAULT_PRIORITY[kind] if priority is None else priority
-        self.granted += 1
-        self.grants.append(AuditedGrant(grant_id, kind, rank, amount, effective_ms, expires_ms, self.granted))
+        begins = max(now_ms, effective_ms or now_ms)
+        self.grants.append(AuditedGrant(grant_id, kind, rank, amount, begins, expires_ms, now_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +219,19 @@ class Auditor:
             return Verdict("dead_letter", reason, claim.account, claim.event_id)
         cost = price_of_image(claim.service, claim.data) * claim.images
         available = account.balance(self.clock_ms)
-        reason = self._denial(account, available) if cost > available else ""
+        reason = self._denial(account, available) if account.closed or cost > available else ""
         self._answered(claim, reason, cost)
         if reason:
             return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, available)
         _burn(account.usable(self.clock_ms), cost)
         account.used += cost
+        account.used_in_period += cost
         left = account.balance(self.clock_ms)
         return Verdict("metered", "", claim.account, claim.event_id, cost, cost, left)
 
     def _denial(self, account: AuditedAccount, available: Decimal) -> str:
+        if account.closed:
+            return "account_closed"
         if available > 0:
             return "insufficient_credits"
         return "plan_paused" if account.plan in self.rules.free_plans else "credits_exhausted"
@@ -185,13 +240,25 @@ class Auditor:
         outside = self._outside_window(claim)
         if outside:
             return Verdict("dead_letter", outside, claim.account, claim.event_id)
-        carry_out = {"open": self._open, "grant": self._grant, "void_grant": self._void}[claim.verb]
-        reason = carry_out(claim)
+        reason = self._carried_out(claim)
         self._answered(claim, reason, NOTHING)
         account = self.accounts.get(claim.account)
         balance = account.balance(self.clock_ms) if account else NOTHING
         outcome = "refused" if reason else "accepted"
         return Verdict(outcome, reason, claim.account, claim.event_id, balance_after=balance)
+
+    def _carried_out(self, claim: CommandClaim) -> str:
+        if claim.verb == "open":
+            return self._open(claim)
+        account = self.accounts.get(claim.account)
+        if account is None:
+            return "unknown_account"
+        if account.closed:
+            return "account_closed"
+        carry_out = {
+            "grant": self._grant, "void_grant": self._void, "change_plan": self._change_plan, "close": self._close,
+        }  # fmt: skip
+        return carry_out[claim.verb](claim, account)
 
     def _open(self, claim: CommandClaim) -> str:
         plan = claim.data["plan"]
@@ -199,17 +266,39 @@ class Auditor:
             return "account_exists"
         if plan not in self.rules.plan_credits:
             return "unknown_plan"
-        account = self.accounts[claim.account] = AuditedAccount(plan)
-        credits_ = self.rules.plan_credits[plan]
-        if credits_:
-            expires = one_month_after(self.clock_ms)
-            account.grant("", "monthly", credits_, effective_ms=self.clock_ms, expires_ms=expires)
+        account = AuditedAccount(plan, self.clock_ms, self.rules.plan_credits)
+        self.accounts[claim.account] = account
+        account.begin(self.clock_ms)
+        account.monthly(self.clock_ms)
         return ""
 
-    def _grant(self, claim: CommandClaim) -> str:
-        account = self.accounts.get(claim.account)
-        if account is None:
-            return "unknown_account"
+    def _change_plan(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        new, credits_ = claim.data["plan"], self.rules.plan_credits
+        if new not in credits_:
+            return "unknown_plan"
+        if new == account.next_plan:
+            return "plan_unchanged"
+        more = credits_[new] - credits_[account.plan]
+        if more <= 0:
+            account.next_plan = new
+            return ""
+        was_free = account.plan in self.rules.free_plans
+        if was_free:
+            account.state(self.clock_ms, begun=True)
+        account.plan = account.next_plan = new
+        if was_free:
+            account.begin(self.clock_ms)
+        account.grant("upgrade", "monthly", more, now_ms=self.clock_ms, expires_ms=account.end_ms)
+        return ""
+
+    def _close(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        del claim
+        account.grants = []
+        account.state(self.clock_ms, begun=True)
+        account.closed = True
+        return ""
+
+    def _grant(self, claim: CommandClaim, account: AuditedAccount) -> str:
         data = claim.data
         if any(grant.grant_id == data["grant_id"] for grant in account.grants):
             return "grant_exists"
@@ -218,17 +307,13 @@ class Auditor:
         expires = data.get("expires_ms")
         if expires is not None and expires <= self.clock_ms:
             return "grant_expired"
-        effective = data.get("effective_ms") or self.clock_ms
         account.grant(
-            data["grant_id"], data["kind"], data["amount"],
-            effective_ms=max(effective, self.clock_ms), expires_ms=expires, priority=data.get("priority"),
+            data["grant_id"], data["kind"], data["amount"], now_ms=self.clock_ms, expires_ms=expires,
+            priority=data.get("priority"), effective_ms=data.get("effective_ms"),
         )  # fmt: skip
         return ""
 
-    def _void(self, claim: CommandClaim) -> str:
-        account = self.accounts.get(claim.account)
-        if account is None:
-            return "unknown_account"
+    def _void(self, claim: CommandClaim, account: AuditedAccount) -> str:
         kept = [grant for grant in account.grants if grant.grant_id != claim.data["grant_id"]]
         if len(kept) == len(account.grants):
             return "unknown_grant"
@@ -246,11 +331,17 @@ def _burn(grants: Iterable[AuditedGrant], cost: Decimal) -> None:
 
 def one_month_after(start_ms: int) -> int:
     """The same day and time of the next month, or that month's last day where it is shorter."""
+    return months_after(start_ms, 1)
+
+
+def months_after(start_ms: int, months: int) -> int:
+    """Day by day of the calendar: the same day `months` later, or the last one that month has."""
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=start_ms)
-    year, month = (start.year, start.month + 1) if start.month < 12 else (start.year + 1, 1)
-    day = min(start.day, calendar.monthrange(year, month)[1])
-    ahead = start.replace(year=year, month=month, day=day) - start
-    return start_ms + ahead // timedelta(milliseconds=1)
+    first = start.replace(day=1)
+    for _ in range(months):
+        first = (first + timedelta(days=31)).replace(day=1)
+    day = min(start.day, calendar.monthrange(first.year, first.month)[1])
+    return start_ms + (first.replace(day=day) - start) // timedelta(milliseconds=1)
 
 
 def rules_from_plan_file(path: Path, command_keys: Mapping[str, bytes]) -> AuditRules:

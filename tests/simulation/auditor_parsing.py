@@ -16,7 +16,9 @@ SERVICES = (
     "transparent_background",
 )  # fmt: skip
 USAGE_TYPES = {f"org.apimage.usage.{service}.v1": service for service in SERVICES}
-COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in ("open", "grant", "void_grant")}
+COMMAND_TYPES = {
+    f"org.apimage.account.{verb}.v1": verb for verb in ("open", "grant", "void_grant", "change_plan", "close")
+}
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
@@ -31,6 +33,8 @@ COMMAND_DATA = {
     "open": {"plan"},
     "grant": {"grant_id", "kind", "credits", "priority", "effective_at", "expires_at", "source"},
     "void_grant": {"grant_id", "reason"},
+    "change_plan": {"plan"},
+    "close": {"reason"},
 }
 
 
@@ -221,7 +225,10 @@ def _check_signature(event: dict[str, Any], keys: Mapping[str, bytes]) -> None:
 
 def _command_data(verb: str, data: dict[str, Any]) -> dict[str, Any]:
     need(data.keys() <= COMMAND_DATA[verb])
-    if verb == "open":
+    if verb == "close":
+        need(_text(data.get("reason", "")))
+        return data
+    if verb in {"open", "change_plan"}:
         need(_text(data.get("plan")) and 1 <= len(data["plan"]) <= 64)
         return data
     need(_text(data.get("source", "")) and _text(data.get("reason", "")))

@@ -101,7 +101,7 @@ def test_grants_burn_by_priority_and_then_by_expiry() -> None:
     _grant(auditor, "first", "0.5", priority=0)
     _use(auditor, 1, "image_analysis", images=16)
     left = {grant.grant_id: grant.remaining for grant in auditor.accounts["a"].grants}
-    assert left == {"": 0, "first": 0, "sooner": 0, "later": Decimal("4.5"), "never": 5}
+    assert left == {"monthly:2026-11-18": 0, "first": 0, "sooner": 0, "later": Decimal("4.5"), "never": 5}
 
 
 def test_a_grant_counts_from_its_first_instant_and_no_longer_at_its_last() -> None:

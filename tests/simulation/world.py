@@ -54,25 +54,31 @@ def events(random: Random, count: int) -> Iterator[tuple[int, dict[str, Any] | b
 def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> dict[str, Any] | bytes:
     account = f"a{random.randrange(ACCOUNTS)}"
     draw = random.random()
-    if draw < 0.05:
-        return open_account(
-            random.choice(["free", "prepaid", "starter", "gold"]),
-            account=account,
-            at=at,
-            command_id=f"o{number}",
-        )
-    if draw < 0.15:
-        return _grant(random, number, account, at)
-    if draw < 0.18:
-        grant_id = f"g{random.randrange(max(1, number))}"
-        return command("void_grant", {"grant_id": grant_id}, account=account, at=at, command_id=f"v{number}")
-    if draw < 0.21:
+    if draw < 0.20:
+        return _order(random, number, account, at)
+    if draw < 0.23:
         return dict(TICK)
-    if draw < 0.35 and sent:
+    if draw < 0.37 and sent:
         return _again(random, at, sent)
-    if draw < 0.42:
+    if draw < 0.44:
         return _broken(random, account, number, at)
     return _usage(random, account, number, at)
+
+
+def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
+    plan = random.choice(["free", "starter", "pro", "prepaid", "gold"])
+    match random.choices(["open", "change", "close", "void", "grant"], [5, 4, 0.3, 3, 8])[0]:
+        case "open":
+            return open_account(plan, account=account, at=at, command_id=f"o{number}")
+        case "change":
+            return command("change_plan", {"plan": plan}, account=account, at=at, command_id=f"p{number}")
+        case "close":
+            return command("close", {}, account=account, at=at, command_id=f"x{number}")
+        case "void":
+            name = {"grant_id": f"g{random.randrange(max(1, number))}"}
+            return command("void_grant", name, account=account, at=at, command_id=f"v{number}")
+        case _:
+            return _grant(random, number, account, at)
 
 
 def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:

@@ -230,8 +230,11 @@ def test_a_tick_lets_time_pass_for_idle_accounts_a_bounded_number_at_once() -> N
     for number in range(5):
         partition.fold(open_account(account=f"a{number}", command_id=f"open{number}"))
 
-    later = NOON + 40 * DAY
-    assert [len(partition.fold(TICK, at=later)) for _ in range(4)] == [2, 2, 1, 0]
+    partition.fold(*[TICK] * 4, at=NOON + 40 * DAY)
+
+    renewed = [each["account_id"] for each in partition.of("statements")]
+    assert renewed == ["a0", "a1", "a2", "a3", "a4"]
+    assert [each["offset"] for each in partition.of("statements")] == [5, 5, 6, 6, 7]
 
 
 def test_how_the_log_is_cut_into_batches_does_not_change_what_a_tick_does() -> None:

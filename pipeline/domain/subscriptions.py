@@ -1,0 +1,175 @@
+"""How time passes for an account: grants begin and expire, periods end and begin, each at its own instant.
+
+Whatever wakes the account up (its own event, or a tick when it is idle), the result is the same: everything that was
+due is booked at the instant of the rule, in order. At one instant: what expires, then the statement that closes the
+period, then the new period with its monthly grant, then what else begins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from pipeline.domain.account import FIRST_HASH, NO_TOTALS, Account, PeriodTotals, Subscription, boundary_of
+from pipeline.domain.credits import NO_CREDITS, Credits
+from pipeline.domain.grants import KIND_PRIORITIES, NEVER, Grant, GrantId
+from pipeline.domain.instants import Instant, format_instant
+from pipeline.domain.ledger import Cause, LedgerEntry, end_grant, post_grant, with_pending
+from pipeline.domain.period import months_after
+from pipeline.domain.plans import Plan
+from pipeline.domain.usage import AccountId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A closed period of one account. Made once, by the fold, and never changed (product.md section 2)."""
+
+    account_id: AccountId
+    plan_id: str
+    period_start: Instant
+    period_end: Instant
+    totals: PeriodTotals
+    closing: Credits
+    last_entry_seq: int
+    """The statement covers the entries up to here, from where the one before it ended."""
+
+
+@dataclass(slots=True)
+class Booked:
+    """What a change of an account posted, in order."""
+
+    entries: list[LedgerEntry] = field(default_factory=list[LedgerEntry])
+    statements: list[Statement] = field(default_factory=list[Statement])
+
+
+def open_account(account_id: AccountId, plan: Plan, cause: Cause, at: Instant) -> tuple[Account, Booked]:
+    """A new account on a plan, with its first monthly grant. The anchor of its periods is now."""
+    subscription = _first_period(plan, at)
+    account = Account(
+        account_id,
+        subscription,
+        (),
+        (),
+        (),
+        0,
+        FIRST_HASH,
+        NO_CREDITS,
+        NO_TOTALS,
+        subscription.period_end,
+        closed=False,
+    )
+    booked = Booked()
+    return _with_monthly_grant(account, plan, cause, at, booked), booked
+
+
+def advance(account: Account, to: int, plans: Mapping[str, Plan], cause: Cause) -> tuple[Account, Booked]:
+    """Let time pass until `to`, inclusive."""
+    booked = Booked()
+    while account.next_boundary <= to:
+        at = Instant(account.next_boundary)
+        for grant in [each for each in account.grants if each.expires_at == at]:
+            account, entries = end_grant(account, grant, "expiration", _cause_of(grant.grant_id, cause), at)
+            booked.entries += entries
+        if account.subscription.period_end == at:
+            account = _begin_period(account, plans, cause, at, booked)
+        for grant in [each for each in account.pending if each.effective_at == at]:
+            waiting = tuple(each for each in account.pending if each is not grant)
+            account = with_pending(account, waiting)
+            account, entry = post_grant(account, grant, _cause_of(grant.grant_id, cause), at)
+            booked.entries.append(entry)
+    return account, booked
+
+
+def upgrade(account: Account, old: Plan, new: Plan, cause: Cause, at: Instant) -> tuple[Account, Booked]:
+    """Change to a larger plan at once: a second monthly grant of the difference, used credits stay used.
+
+    The anchor stays and the new grant ends with the period; from a free plan a new period begins now, and what is
+    left of the free credits keeps its own expiry, so that nothing unused is lost.
+    """
+    booked = Booked()
+    if old.paid:
+        subscription = replace(account.subscription, plan_id=new.plan_id, next_plan_id=new.plan_id)
+    else:
+        account = _closed_period(account, at, booked)
+        subscription = _first_period(new, at)
+    account = _with_subscription(account, subscription)
+    grant_id = f"upgrade:{format_instant(at)[:10]}:{new.plan_id}"
+    difference = Credits(new.monthly_credits - old.monthly_credits)
+    grant = _monthly(grant_id, new, difference, at, subscription.period_end)
+    account, entry = post_grant(account, grant, cause, at)
+    booked.entries.append(entry)
+    return account, booked
+
+
+def change_at_boundary(account: Account, plan: Plan) -> Account:
+    """Downgrade or cancel: the plan takes its place when the period ends. The newest wish counts."""
+    return replace(account, subscription=replace(account.subscription, next_plan_id=plan.plan_id))
+
+
+def close(account: Account, cause: Cause, at: Instant) -> tuple[Account, Booked]:
+    """Close the account for good: what is left is voided, and the running period gets its statement."""
+    booked = Booked()
+    account = replace(account, pending=())
+    for grant in account.grants:
+        account, entries = end_grant(account, grant, "void", cause, at)
+        booked.entries += entries
+    account = _closed_period(account, at, booked)
+    return replace(account, closed=True, next_boundary=NEVER), booked
+
+
+def _begin_period(
+    account: Account, plans: Mapping[str, Plan], cause: Cause, at: Instant, booked: Booked
+) -> Account:
+    account = _closed_period(account, at, booked)
+    before = account.subscription
+    plan = plans[before.next_plan_id]
+    months = before.months_to_end + plan.period_months
+    end = months_after(before.anchor, months)
+    subscription = Subscription(plan.plan_id, before.anchor, months, at, end, plan.plan_id)
+    account = _with_subscription(account, subscription)
+    return _with_monthly_grant(account, plan, _cause_of(plan.plan_id, cause), at, booked)
+
+
+def _closed_period(account: Account, at: Instant, booked: Booked) -> Account:
+    """The account with new totals, and the statement of the old ones."""
+    subscription = account.subscription
+    booked.statements.append(
+        Statement(
+            account_id=account.account_id,
+            plan_id=subscription.plan_id,
+            period_start=subscription.period_start,
+            period_end=at,
+            totals=account.totals,
+            closing=account.posted,
+            last_entry_seq=account.entry_seq,
+        )
+    )
+    return replace(account, totals=NO_TOTALS._replace(opening=account.posted))
+
+
+def _with_monthly_grant(account: Account, plan: Plan, cause: Cause, at: Instant, booked: Booked) -> Account:
+    if not plan.monthly_credits:
+        return account
+    grant_id = f"monthly:{format_instant(at)[:10]}"
+    grant = _monthly(grant_id, plan, plan.monthly_credits, at, account.subscription.period_end)
+    account, entry = post_grant(account, grant, cause, at)
+    booked.entries.append(entry)
+    return account
+
+
+def _monthly(grant_id: str, plan: Plan, amount: Credits, at: Instant, expires_at: Instant) -> Grant:
+    priority = KIND_PRIORITIES["monthly"]
+    return Grant(GrantId(grant_id), "monthly", priority, amount, at, expires_at, at, plan.plan_id)
+
+
+def _first_period(plan: Plan, at: Instant) -> Subscription:
+    months = plan.period_months
+    return Subscription(plan.plan_id, at, months, at, months_after(at, months), plan.plan_id)
+
+
+def _with_subscription(account: Account, subscription: Subscription) -> Account:
+    boundary = boundary_of(subscription, account.grants, account.pending, closed=account.closed)
+    return replace(account, subscription=subscription, next_boundary=boundary)
+
+
+def _cause_of(name: str, cause: Cause) -> Cause:
+    """What time brought has no source, and is named by what it happened to."""
+    return Cause("", name, cause.partition, cause.offset)
