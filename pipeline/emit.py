@@ -7,18 +7,19 @@ passes these bytes through. Encoded once, by hand, because this is most of what 
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 
 import orjson
 
-from pipeline.domain.account import Account
-from pipeline.domain.commands import Command
+from pipeline.domain.account import Account, Hold
+from pipeline.domain.answers import Answer, HoldState, Obeyed, Refused
+from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
 from pipeline.domain.grants import Grant, GrantShare
 from pipeline.domain.instants import format_instant
 from pipeline.domain.ledger import LedgerEntry
 from pipeline.domain.rating import RatedImage, RatedUsage
-from pipeline.domain.reasons import Reason
+from pipeline.domain.reasons import REASON_OF_CODE, Reason
 from pipeline.domain.subscriptions import Statement
 from pipeline.domain.usage import UsageEvent
 from pipeline.state import FirstAnswer
@@ -195,8 +196,9 @@ def account_balance(account: Account, place: Place) -> OutRecord:
             "next_plan": subscription.next_plan_id,
             "status": "closed" if account.closed else "open",
             "posted": posted,
-            "held": "0",
-            "available": posted,
+            "held": format_credits(account.held),
+            "available": format_credits(account.posted - account.held),
+            "holds": [_open_hold(hold) for hold in account.holds],
             "grants": grants,
             "period_used": format_credits(account.totals.used),
             "period_start": format_instant(subscription.period_start),
@@ -209,6 +211,14 @@ def account_balance(account: Account, place: Place) -> OutRecord:
         }
     )
     return OutRecord(ACCOUNT_BALANCES, account.account_id.encode(), value, place.accepted_at)
+
+
+def _open_hold(hold: Hold) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "credits": format_credits(hold.credits),
+        "expires_at": format_instant(hold.expires_at),
+    }
 
 
 def account_statement(statement: Statement, place: Place) -> OutRecord:
@@ -248,22 +258,64 @@ def _grant_balance(grant: Grant, left: Credits) -> dict[str, Any]:
     }
 
 
-def command_result(
-    command: Command, outcome: str, refusal: tuple[str, str], balance: int, place: Place, first_offset: int
+def command_result(command: Command, answer: Answer, account: Account | None, place: Place) -> OutRecord:
+    """The answer to a command. Where credits were missing it says how many, and when there will be more."""
+    match answer:
+        case Obeyed(hold=hold):
+            outcome, reason, detail, shortage = "accepted", "", "", None
+        case Refused(reason, detail, required):
+            outcome, hold = "refused", None
+            shortage = None if required is None or account is None else _shortage(account, required)
+        case _:
+            assert_never(answer)
+    told = {"hold": None if hold is None else _hold_state(hold), "shortage": shortage}
+    return _command_record(
+        command, (outcome, outcome, reason, detail), told, account, place, first_offset=place.offset
+    )
+
+
+def command_repeated(
+    command: Command, first: FirstAnswer, account: Account | None, place: Place
 ) -> OutRecord:
-    """The answer to a command. `refusal` is reason and words, both empty when it was accepted."""
-    reason, detail = refusal
+    """The first answer again: outcome, reason, and of a hold or capture the credits."""
+    reason = REASON_OF_CODE.get(first.code)
+    hold = None
+    if reason is None and isinstance(command.body, PlaceHold | CaptureHold | ReleaseHold):
+        hold = {
+            "hold_id": command.body.hold_id,
+            "credits": format_credits(first.credits),
+            "images": None,
+            "expires_at": None,
+        }
+    outcome = ("duplicate", "accepted" if reason is None else "refused", reason or "", "")
+    told = {"hold": hold, "shortage": None}
+    return _command_record(command, outcome, told, account, place, first_offset=first.offset)
+
+
+def _command_record(
+    command: Command,
+    outcome: tuple[str, str, str, str],
+    told: dict[str, Any],
+    account: Account | None,
+    place: Place,
+    *,
+    first_offset: int,
+) -> OutRecord:
+    said, first_outcome, reason, detail = outcome
+    posted, held = (NO_CREDITS, NO_CREDITS) if account is None else (account.posted, account.held)
     value = orjson.dumps(
         {
             "account_id": command.account_id,
             "command_id": command.command_id,
             "source": command.source,
             "type": command.type,
-            "outcome": outcome,
-            "first_outcome": "refused" if reason else "accepted",
+            "outcome": said,
+            "first_outcome": first_outcome,
             "reason": reason,
             "detail": detail,
-            "balance_after": format_credits(balance),
+            **told,
+            "balance_after": format_credits(posted),
+            "available_after": format_credits(posted - held),
             "accepted_at": format_instant(place.accepted_at),
             "partition": place.partition,
             "offset": place.offset,
@@ -272,6 +324,23 @@ def command_result(
         }
     )
     return OutRecord(COMMAND_RESULTS, command.account_id.encode(), value, place.accepted_at)
+
+
+def _hold_state(hold: HoldState) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "credits": format_credits(hold.credits),
+        "images": hold.images,
+        "expires_at": format_instant(hold.expires_at),
+    }
+
+
+def _shortage(account: Account, required: Credits) -> dict[str, str]:
+    return {
+        "required": format_credits(required),
+        "available": format_credits(account.posted - account.held),
+        "resets_at": format_instant(account.subscription.period_end),
+    }
 
 
 KEY_SHOWN_BYTES_MAX: Final = 128

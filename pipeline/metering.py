@@ -7,13 +7,15 @@ Any record first lets time pass for its own account; a tick does so for accounts
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, assert_never
+from typing import Final, TypeVar, assert_never
 
 from pipeline import emit
 from pipeline.domain.account import Account
-from pipeline.domain.account_commands import Obeyed, Refused, obey
-from pipeline.domain.commands import Command, Tick
+from pipeline.domain.account_commands import obey
+from pipeline.domain.answers import Captured, Obeyed, Refused
+from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold, Tick
 from pipeline.domain.credits import NO_CREDITS, Credits
+from pipeline.domain.hold_commands import Surroundings
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, denial, use
 from pipeline.domain.plans import Plan
@@ -249,20 +251,54 @@ class Batch:
         if late is not None:
             self._dead_letter_of(record, command, *late, "/time", place)
             return
-        cause = Cause(command.source, command.command_id, place.partition, place.offset)
-        answer = obey(command, account, self._plans(place.accepted_at), cause, Instant(place.accepted_at))
+        answer = obey(command, account, self._around(command, key, place))
+        amount = NO_CREDITS
         match answer:
-            case Obeyed(account, booked):
-                self._book(booked, place)
+            case Obeyed(account, booked, hold, captured):
+                self._book(booked, key, place)
                 self._keep(key, account, place)
-                code, outcome, refusal = ACCEPTED_CODE, "accepted", ("", "")
-            case Refused(reason, detail):
-                code, outcome, refusal = REASON_CODES[reason], "refused", (reason, detail)
+                code = ACCEPTED_CODE
+                amount = NO_CREDITS if hold is None else hold.credits
+                if captured is not None:
+                    self._captured(key, captured, account, place)
+            case Refused(reason):
+                code = REASON_CODES[reason]
             case _:
                 assert_never(answer)
-        self._remember(identity, command.fingerprint, code, NO_CREDITS, place)
-        balance = NO_CREDITS if account is None else account.posted
-        self._records.append(emit.command_result(command, outcome, refusal, balance, place, place.offset))
+        self._remember(identity, command.fingerprint, code, amount, place)
+        self._records.append(emit.command_result(command, answer, account, place))
+
+    def _around(self, command: Command, key: bytes, place: Place) -> Surroundings:
+        """What the command is judged by; of holds also what the index knows of them and of their usage."""
+        at, body = place.accepted_at, command.body
+        hold_end, usage_fault = None, None
+        if isinstance(body, PlaceHold | CaptureHold | ReleaseHold):
+            ended = self._first_answer(_hold_identity(key, body.hold_id), place)
+            hold_end = None if ended is None else REASON_OF_CODE[ended.code]
+        if isinstance(body, CaptureHold):
+            usage_fault = self._usage_fault(key, body.usage, place)
+        return Surroundings(
+            plans=self._plans(at),
+            books=self._books,
+            at=Instant(at),
+            cause=Cause(command.source, command.command_id, place.partition, place.offset),
+            hold_end=hold_end,
+            usage_fault=usage_fault,
+        )
+
+    def _usage_fault(self, key: bytes, usage: UsageEvent, place: Place) -> Refused | None:
+        """Captured usage goes through the same deduplication and the same window as any other."""
+        first = self._first_answer(identity_of(key, usage.source, usage.event_id), place)
+        if first is not None:
+            return Refused(Reason.USAGE_ANSWERED, f"this usage event was answered at offset {first.offset}")
+        late = self._outside_window(usage.occurred_at, place.accepted_at)
+        return None if late is None else Refused(*late)
+
+    def _captured(self, key: bytes, captured: Captured, account: Account, place: Place) -> None:
+        event, rated = captured.event, captured.rated
+        self._records.append(emit.metered(event, rated, captured.entry, account.posted, place))
+        identity = identity_of(key, event.source, event.event_id)
+        self._remember(identity, event.fingerprint, METERED_CODE, rated.credits, place)
 
     def _command_again(
         self, record: LogRecord, command: Command, first: FirstAnswer, account: Account | None, place: Place
@@ -271,9 +307,7 @@ class Batch:
             detail = f"expected the content of the command at offset {first.offset}, which has the same source and id"
             self._dead_letter_of(record, command, Reason.CONFLICT, detail, "/id", place)
             return
-        balance = NO_CREDITS if account is None else account.posted
-        refusal = (REASON_OF_CODE.get(first.code) or "", "")
-        self._records.append(emit.command_result(command, "duplicate", refusal, balance, place, first.offset))
+        self._records.append(emit.command_repeated(command, first, account, place))
 
     # Time.
 
@@ -307,7 +341,7 @@ class Batch:
             return account
         cause = Cause("", "", place.partition, place.offset)
         account, booked = advance(account, place.accepted_at, self._plans(place.accepted_at), cause)
-        self._book(booked, place)
+        self._book(booked, key, place)
         self._keep(key, account, place)
         return account
 
@@ -350,7 +384,13 @@ class Batch:
         self._accounts[key] = account
         self._places[key] = place
 
-    def _book(self, booked: Booked, place: Place) -> None:
+    def _book(self, booked: Booked, key: bytes, place: Place) -> None:
+        """Say what was posted; remember how holds ended, so that a late capture is told why."""
+        for ended in booked.ended_holds:
+            # Known from the instant it ended, not from when that was noticed: a tick must make no difference.
+            known = place._replace(accepted_at=ended.at)
+            identity = _hold_identity(key, ended.hold_id)
+            self._remember(identity, NO_FINGERPRINT, REASON_CODES[ended.end], ended.charged, known)
         self._records += [emit.ledger_entry(entry, place) for entry in booked.entries]
         self._records += [emit.account_statement(statement, place) for statement in booked.statements]
 
@@ -375,6 +415,14 @@ class Batch:
             case _:
                 assert_never(event)
         self._dead_letter(record, Invalid(reason, detail, pointer, event_id, event.source, kind), place)
+
+
+NO_FINGERPRINT: Final = Fingerprint(bytes(8))
+
+
+def _hold_identity(key: bytes, hold_id: str) -> Identity:
+    """Apart from every event's: no source has a control character."""
+    return identity_of(key, "\x01hold", hold_id)
 
 
 Published = TypeVar("Published", PriceBook, PlanCatalog)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.domain.account import Account, PeriodTotals, Subscription
-from pipeline.domain.credits import Credits
-from pipeline.domain.grants import Grant
+from pipeline.domain.account import Account, Hold, PeriodTotals, Subscription
+from pipeline.domain.credits import NO_CREDITS, Credits
+from pipeline.domain.grants import Grant, GrantShare
 from pipeline.domain.instants import Instant
 from pipeline.domain.usage import AccountId, Fingerprint
 
@@ -116,6 +116,16 @@ def encode_account(account: Account) -> bytes:
                 (*_terms(grant), left) for grant, left in zip(account.grants, account.remaining, strict=True)
             ],
             "pending": [_terms(grant) for grant in account.pending],
+            "holds": [
+                (
+                    hold.hold_id,
+                    hold.credits,
+                    [(share.grant_id, share.credits) for share in hold.shares],
+                    hold.price_book,
+                    hold.expires_at,
+                )
+                for hold in account.holds
+            ],
         }
     )
     return b"%b%d,%b" % (_ROW_START, account.next_boundary, rest[1:])
@@ -151,6 +161,7 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         grants.append(Grant(*terms))
         remaining.append(left)
     plan_id, next_plan_id = fields["plan"]
+    holds = tuple([_decode_hold(*each) for each in fields["holds"]]) if fields["holds"] else ()
     return Account(
         account_id,
         Subscription(plan_id, *fields["period"], next_plan_id),
@@ -160,10 +171,18 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         fields["seq"],
         fields["hash"],
         fields["posted"],
+        holds,
+        Credits(sum([hold.credits for hold in holds])) if holds else NO_CREDITS,
         PeriodTotals(*fields["totals"]),
         fields["boundary"],
         fields["closed"],
     )
+
+
+def _decode_hold(
+    hold_id: str, amount: Credits, shares: list[Any], price_book: str, expires_at: Instant
+) -> Hold:
+    return Hold(hold_id, amount, tuple([GrantShare(*each) for each in shares]), price_book, expires_at)
 
 
 def row_digest(key: bytes, row: bytes) -> int:

@@ -7,28 +7,21 @@ models for producers, and the contract tests hold both to the same examples. Not
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias
 
 import orjson
 
 from pipeline.domain.commands import Command, Tick
-from pipeline.domain.instants import Instant, parse_instant
 from pipeline.domain.reasons import Reason
 from pipeline.domain.signing import signed_bytes, verified
 from pipeline.domain.usage import AccountId, UsageEvent, fingerprint_of
 from pipeline.validate_command import COMMANDS, parse_body
-from pipeline.validate_data import CHANNELS, Fault, ServiceData, integer, is_text, service_data, shown
+from pipeline.validate_data import Fault, is_text, shown
+from pipeline.validate_usage import SERVICES, canonical_json, envelope_fault, occurred_at, usage_event
 from schemas.account_command import TICK_TYPE
 from schemas.base import ACCOUNT_ID_PATTERN, EVENT_ID_LENGTH_MAX, SOURCE_LENGTH_MAX
-from schemas.usage_event import DATA_NESTING_MAX, IMAGES_MAX, TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
-
-SERVICES: Final[dict[str, ServiceData]] = {
-    f"{USAGE_TYPE_PREFIX}{each.service}{TYPE_VERSION_SUFFIX}": each for each in service_data()
-}
-"""CloudEvents type → what its `data` holds."""
 
 _ACCOUNT_ID: Final = re.compile(ACCOUNT_ID_PATTERN)
-_EVERY_SERVICE: Final = frozenset({"images", "channel"})
 
 
 class LogRecord(Protocol):
@@ -86,41 +79,10 @@ def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[
     try:
         if service is not None:
             _check_envelope(event, key)
-            return _usage(event, service)
+            return usage_event(event, service)
         return _no_usage(event, key, command_keys)
     except Fault as fault:
         return _invalid(event, fault)
-
-
-def _usage(event: dict[str, Any], service: ServiceData) -> UsageEvent:
-    occurred_at = _occurred_at(event)
-    data = event.get("data")
-    if type(data) is not dict:
-        raise Fault("/data", f"expected a JSON object, got {shown(data)}")
-    data = cast(dict[str, Any], data)
-    images = integer(data, "images", IMAGES_MAX) if "images" in data else 1
-    channel = data.get("channel", "api")
-    if channel not in CHANNELS:
-        raise Fault("/data/channel", f"expected 'web' or 'api', got {shown(channel)}")
-    quality, micropixels, transparent = service.read(data)
-    known = service.known
-    unknown = {name: data[name] for name in data if name not in known and name not in _EVERY_SERVICE}
-    inputs = {name: data[name] for name in data if name not in unknown} if unknown else data
-    return UsageEvent(
-        event["subject"],
-        event["id"],
-        event["source"],
-        service.service,
-        occurred_at,
-        channel,
-        images,
-        quality,
-        micropixels,
-        transparent,
-        inputs,
-        unknown,
-        fingerprint_of(event["type"], _canonical(data)),
-    )
 
 
 def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Command | Tick:
@@ -134,15 +96,15 @@ def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[st
         detail = f"expected org.apimage.usage.<service>.v1 with one of {services}, or an account command"
         raise Fault("/type", f"{detail}; got {shown(kind)}", Reason.UNKNOWN_TYPE)
     _check_envelope(event, key)
-    occurred_at = _occurred_at(event)
+    at = occurred_at(event)
     data, canonical = _signed_data(event, command_keys)
     return Command(
         account_id=AccountId(event["subject"]),
         command_id=event["id"],
         source=event["source"],
         type=kind,
-        occurred_at=occurred_at,
-        body=parse_body(kind, data),
+        occurred_at=at,
+        body=parse_body(event, data),
         fingerprint=fingerprint_of(kind, canonical),
     )
 
@@ -170,64 +132,18 @@ def _check_envelope(event: dict[str, Any], key: bytes | None) -> None:
 
 def _check_each(event: dict[str, Any], key: bytes | None) -> None:
     if event.get("specversion") != "1.0":
-        raise _envelope_fault("specversion", "'1.0'", event.get("specversion"))
+        raise envelope_fault("specversion", "'1.0'", event.get("specversion"))
     for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX)):
         if not is_text(event.get(name), length_max):
             expected = f"a string of 1 to {length_max} characters without control characters"
-            raise _envelope_fault(name, expected, event.get(name))
+            raise envelope_fault(name, expected, event.get(name))
     subject = event.get("subject")
     if not (isinstance(subject, str) and _ACCOUNT_ID.fullmatch(subject)):
-        raise _envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", subject)
+        raise envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", subject)
     if subject.encode() != key:
-        _occurred_at(event)  # The whole envelope comes before the key.
+        occurred_at(event)  # The whole envelope comes before the key.
         detail = f"expected the subject {shown(subject)} as the Kafka key, got {shown(key)}"
         raise Fault("/subject", detail, Reason.KEY_MISMATCH)
-
-
-def _envelope_fault(name: str, expected: str, came: object) -> Fault:
-    return Fault(f"/{name}", f"expected {expected}, got {shown(came)}", Reason.INVALID_ENVELOPE)
-
-
-def _occurred_at(event: dict[str, Any]) -> Instant:
-    time = event.get("time")
-    try:
-        if type(time) is str:
-            return parse_instant(time)
-    except ValueError as error:
-        raise Fault("/time", str(error), Reason.INVALID_ENVELOPE) from error
-    raise _envelope_fault("time", "an RFC 3339 instant", time)
-
-
-def _canonical(data: dict[str, Any]) -> bytes:
-    """The same bytes for the same content."""
-    try:
-        canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as error:  # Nested deeper than the encoder goes.
-        raise _too_deep() from error
-    if _may_be_deep(canonical) and _levels(data) > DATA_NESTING_MAX:
-        raise _too_deep()
-    return canonical
-
-
-def _too_deep() -> Fault:
-    return Fault("/data", f"expected at most {DATA_NESTING_MAX} levels of objects and lists, got more")
-
-
-def _may_be_deep(canonical: bytes) -> bool:
-    """Quick, and wrong only on the safe side: brackets may stand side by side or in strings."""
-    if len(canonical) <= 2 * DATA_NESTING_MAX:  # Each level costs two.
-        return False
-    return canonical.count(b"{") + canonical.count(b"[") > DATA_NESTING_MAX
-
-
-def _levels(value: object) -> int:
-    match value:
-        case dict():
-            return 1 + max(map(_levels, value.values()), default=0)
-        case list():
-            return 1 + max(map(_levels, value), default=0)
-        case _:
-            return 0
 
 
 def _signed_data(event: dict[str, Any], keys: Mapping[str, bytes]) -> tuple[dict[str, Any], bytes]:
@@ -237,7 +153,7 @@ def _signed_data(event: dict[str, Any], keys: Mapping[str, bytes]) -> tuple[dict
         raise Fault("/signature", "expected attributes keyid and signature on a command", Reason.UNSIGNED)
     if type(data) is not dict:
         raise Fault("/data", f"expected a JSON object, got {shown(data)}")
-    canonical = _canonical(data)
+    canonical = canonical_json(data)
     secret = keys.get(keyid)
     if secret is None:
         raise Fault(

@@ -4,24 +4,37 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.domain.commands import ChangePlan, CloseAccount, CommandBody, IssueGrant, OpenAccount, VoidGrant
+from pipeline.domain.commands import (
+    CaptureHold,
+    ChangePlan,
+    CloseAccount,
+    CommandBody,
+    IssueGrant,
+    OpenAccount,
+    PlaceHold,
+    ReleaseHold,
+    VoidGrant,
+)
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, GrantId
+from pipeline.domain.holds import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
 from pipeline.domain.instants import Instant, as_instant, parse_instant
-from pipeline.validate_data import Fault, is_text, shown
+from pipeline.domain.usage import UsageEvent
+from pipeline.validate_data import Fault, integer, is_text, shown
+from pipeline.validate_usage import SERVICES, usage_event
 from schemas.account_command import COMMAND_TYPE_PREFIX, TERM_FIRST, TERM_LAST
-from schemas.base import GRANT_ID_PATTERN
+from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
 _GRANT_ID: Final = re.compile(GRANT_ID_PATTERN)
 TEXT_LENGTH_MAX: Final = 256
 
 
-def _open(data: dict[str, Any]) -> OpenAccount:
+def _open(_: dict[str, Any], data: dict[str, Any]) -> OpenAccount:
     return OpenAccount(_text(data, "plan", 64))
 
 
-def _grant(data: dict[str, Any]) -> IssueGrant:
+def _grant(_: dict[str, Any], data: dict[str, Any]) -> IssueGrant:
     kind = data.get("kind")
     if not (isinstance(kind, str) and kind in KIND_PRIORITIES):
         raise Fault("/data/kind", f"expected one of {', '.join(KIND_PRIORITIES)}, got {shown(kind)}")
@@ -39,21 +52,83 @@ def _grant(data: dict[str, Any]) -> IssueGrant:
     )
 
 
-def _void_grant(data: dict[str, Any]) -> VoidGrant:
+def _void_grant(_: dict[str, Any], data: dict[str, Any]) -> VoidGrant:
     _note(data, "reason")  # For people who read the log.
     return VoidGrant(_grant_id(data))
 
 
-def _change_plan(data: dict[str, Any]) -> ChangePlan:
+def _change_plan(_: dict[str, Any], data: dict[str, Any]) -> ChangePlan:
     return ChangePlan(_text(data, "plan", 64))
 
 
-def _close(data: dict[str, Any]) -> CloseAccount:
-    del data
+def _close(_: dict[str, Any], data: dict[str, Any]) -> CloseAccount:
+    _note(data, "reason")
     return CloseAccount()
 
 
-_BODIES: Final[dict[str, tuple[Callable[[dict[str, Any]], CommandBody], frozenset[str]]]] = {
+def _hold(event: dict[str, Any], data: dict[str, Any]) -> PlaceHold:
+    has_credits, has_usage = data.get("credits") is not None, data.get("usage") is not None
+    if has_credits == has_usage:
+        raise Fault("/data", "expected either credits or usage")
+    partial = data.get("partial", False)
+    if type(partial) is not bool or (partial and has_credits):
+        raise Fault(
+            "/data/partial", f"expected true or false, and true only beside usage, got {shown(partial)}"
+        )
+    return PlaceHold(
+        hold_id=_hold_id(data),
+        credits=_credits(data) if has_credits else None,
+        usage=_usage(event, data, _PLACED_USAGE) if has_usage else None,
+        seconds=_seconds(data),
+        partial=partial,
+    )
+
+
+def _capture(event: dict[str, Any], data: dict[str, Any]) -> CaptureHold:
+    return CaptureHold(_hold_id(data), _usage(event, data, _CAPTURED_USAGE))
+
+
+def _release(event: dict[str, Any], data: dict[str, Any]) -> ReleaseHold:
+    del event
+    _note(data, "reason")
+    return ReleaseHold(_hold_id(data))
+
+
+_PLACED_USAGE: Final = frozenset({"type", "data"})
+_CAPTURED_USAGE: Final = frozenset({"type", "data", "id", "source", "time"})
+
+
+def _usage(event: dict[str, Any], data: dict[str, Any], known: frozenset[str]) -> UsageEvent:
+    """The usage event inside a hold or capture. What it does not say itself, it has from the command."""
+    usage = data.get("usage")
+    if type(usage) is not dict or usage.keys() != known:
+        raise Fault("/data/usage", f"expected an object with {', '.join(sorted(known))}, got {shown(usage)}")
+    kind = usage["type"]
+    service = SERVICES.get(kind) if type(kind) is str else None
+    if service is None:
+        raise Fault("/data/usage/type", f"expected the type of a usage event, got {shown(kind)}")
+    for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX)):
+        if name in usage and not is_text(usage[name], length_max):
+            raise Fault(f"/data/usage/{name}", f"expected a string of 1 to {length_max} characters")
+    own = {name: event[name] for name in ("id", "source", "subject", "time")}
+    try:
+        return usage_event({**own, **usage}, service)
+    except Fault as fault:
+        raise Fault(f"/data/usage{fault.pointer}", fault.detail) from fault
+
+
+def _hold_id(data: dict[str, Any]) -> str:
+    value = data.get("hold_id")
+    if isinstance(value, str) and _GRANT_ID.fullmatch(value):
+        return value
+    raise Fault("/data/hold_id", f"expected an id like {GRANT_ID_PATTERN}, got {shown(value)}")
+
+
+def _seconds(data: dict[str, Any]) -> int:
+    return integer(data, "seconds", HOLD_SECONDS_MAX) if "seconds" in data else HOLD_SECONDS_DEFAULT
+
+
+_BODIES: Final[dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], CommandBody], frozenset[str]]]] = {
     "open": (_open, frozenset({"plan"})),
     "grant": (
         _grant,
@@ -62,6 +137,9 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any]], CommandBody], frozense
     "void_grant": (_void_grant, frozenset({"grant_id", "reason"})),
     "change_plan": (_change_plan, frozenset({"plan"})),
     "close": (_close, frozenset({"reason"})),
+    "hold": (_hold, frozenset({"hold_id", "credits", "usage", "seconds", "partial"})),
+    "capture": (_capture, frozenset({"hold_id", "usage"})),
+    "release": (_release, frozenset({"hold_id", "reason"})),
 }
 COMMANDS: Final = {
     f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}": body for name, body in _BODIES.items()
@@ -69,15 +147,15 @@ COMMANDS: Final = {
 """CloudEvents type → how its `data` is read, and the attributes it may have."""
 
 
-def parse_body(kind: str, data: dict[str, Any]) -> CommandBody:
+def parse_body(event: dict[str, Any], data: dict[str, Any]) -> CommandBody:
     """Read a command's data. Unlike usage, an attribute that is not known is an error: nobody's money moves by
     half-understood orders. Raises Fault."""
-    read, known = COMMANDS[kind]
+    read, known = COMMANDS[event["type"]]
     for name in data:
         if name not in known:
             pointer = name[:64].replace("~", "~0").replace("/", "~1")
             raise Fault(f"/data/{pointer}", f"expected only {', '.join(sorted(known))}, got {shown(name)}")
-    return read(data)
+    return read(event, data)
 
 
 def _text(data: dict[str, Any], name: str, length_max: int) -> str:

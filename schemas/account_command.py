@@ -103,7 +103,7 @@ class ChangePlan(WireModel):
     To cancel is to change to the free plan. The newest wish counts.
     """
 
-    plan: Plan
+    plan: Annotated[str, Field(min_length=1, max_length=64, pattern=TEXT_PATTERN)]
 
 
 class CloseAccount(WireModel):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pipeline.domain.credits import NO_CREDITS, Credits
-from pipeline.domain.grants import NEVER, Grant
+from pipeline.domain.grants import NEVER, Grant, GrantShare
 from pipeline.domain.instants import Instant
 from pipeline.domain.usage import AccountId
 
@@ -41,6 +41,20 @@ NO_TOTALS: Final = PeriodTotals(NO_CREDITS, NO_CREDITS, NO_CREDITS, NO_CREDITS, 
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Credits set aside for work that was asked for."""
+
+    hold_id: str
+    credits: Credits
+    shares: tuple[GrantShare, ...]
+    """The exact grants it took from, in burn order."""
+    price_book: str
+    """The book in force when it was placed: its price is locked."""
+    expires_at: Instant
+    """Half open: from this instant on nothing can be captured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """`grants` are in effect and in burn order, `remaining` is what is left of each; `pending` have not begun."""
 
@@ -52,7 +66,10 @@ class Account:
     entry_seq: int
     entry_hash: str
     posted: Credits
-    """The sum of all entries, which is the sum of `remaining`."""
+    """The sum of all entries, which is the sum of `remaining` and `held`."""
+    holds: tuple[Hold, ...]
+    held: Credits
+    """The sum of `holds`. What can be used is `posted` less this."""
     totals: PeriodTotals
     next_boundary: int
     """When time alone changes this account next."""
@@ -60,10 +77,16 @@ class Account:
 
 
 def boundary_of(
-    subscription: Subscription, grants: tuple[Grant, ...], pending: tuple[Grant, ...], *, closed: bool
+    subscription: Subscription,
+    grants: tuple[Grant, ...],
+    pending: tuple[Grant, ...],
+    holds: tuple[Hold, ...],
+    *,
+    closed: bool,
 ) -> int:
     """The next instant at which time alone changes the account; `NEVER` for a closed one."""
     if closed:
         return NEVER
     expiries = [each.expires_at for each in grants if each.expires_at is not None]
-    return min([subscription.period_end, *expiries, *[each.effective_at for each in pending]])
+    begins = [each.effective_at for each in pending]
+    return min([subscription.period_end, *expiries, *begins, *[each.expires_at for each in holds]])

@@ -4,12 +4,23 @@ A refusal is an answer like any other: it uses up the command's id, and a resend
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from pipeline.domain.account import Account
-from pipeline.domain.commands import ChangePlan, CloseAccount, Command, IssueGrant, OpenAccount, VoidGrant
+from pipeline.domain.answers import Answer, Obeyed, Refused
+from pipeline.domain.commands import (
+    CaptureHold,
+    ChangePlan,
+    CloseAccount,
+    Command,
+    IssueGrant,
+    OpenAccount,
+    PlaceHold,
+    ReleaseHold,
+    VoidGrant,
+)
 from pipeline.domain.grants import GRANTS_MAX, Grant
+from pipeline.domain.hold_commands import Surroundings, capture_hold, place_hold, release_hold
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, give, void
 from pipeline.domain.plans import Plan
@@ -17,62 +28,52 @@ from pipeline.domain.reasons import Reason
 from pipeline.domain.subscriptions import Booked, change_at_boundary, close, open_account, upgrade
 
 
-@dataclass(frozen=True, slots=True)
-class Obeyed:
-    account: Account
-    booked: Booked
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    reason: Reason
-    detail: str
-
-
-Answer: TypeAlias = Obeyed | Refused
-
-
-def obey(
-    command: Command, account: Account | None, plans: Mapping[str, Plan], cause: Cause, at: Instant
-) -> Answer:
-    """Carry out a command on an account that was advanced to `at` (None: it is not open)."""
+def obey(command: Command, account: Account | None, around: Surroundings) -> Answer:
+    """Carry out a command on an account that was advanced to the present (None: it is not open)."""
     body = command.body
     if isinstance(body, OpenAccount):
-        return _open(command, account, body, plans, cause, at)
+        return _open(command, account, body, around)
     if account is None:
         return Refused(Reason.UNKNOWN_ACCOUNT, f"expected an open account, got {command.account_id!r}")
     if account.closed:
         return Refused(Reason.ACCOUNT_CLOSED, f"account {command.account_id!r} was closed")
     match body:
+        case PlaceHold():
+            return place_hold(account, body, around)
+        case CaptureHold():
+            return capture_hold(account, body, around)
+        case ReleaseHold():
+            return release_hold(account, body, around)
+        case _:
+            return _obey_terms(account, body, around)
+
+
+def _obey_terms(
+    account: Account, body: IssueGrant | VoidGrant | ChangePlan | CloseAccount, around: Surroundings
+) -> Answer:
+    match body:
         case IssueGrant():
-            return _issue(account, body, cause, at)
+            return _issue(account, body, around.cause, around.at)
         case VoidGrant():
-            return _void(account, body, cause, at)
+            return _void(account, body, around.cause, around.at)
         case ChangePlan():
-            return _change_plan(account, body, plans, cause, at)
+            return _change_plan(account, body, around)
         case CloseAccount():
-            return Obeyed(*close(account, cause, at))
+            return Obeyed(*close(account, around.cause, around.at))
         case _:
             assert_never(body)
 
 
-def _open(
-    command: Command,
-    account: Account | None,
-    body: OpenAccount,
-    plans: Mapping[str, Plan],
-    cause: Cause,
-    at: Instant,
-) -> Answer:
+def _open(command: Command, account: Account | None, body: OpenAccount, around: Surroundings) -> Answer:
     if account is not None:
         state = (
             "was closed" if account.closed else f"is open already, on plan {account.subscription.plan_id!r}"
         )
         return Refused(Reason.ACCOUNT_EXISTS, f"account {command.account_id!r} {state}")
-    plan = plans.get(body.plan_id)
+    plan = around.plans.get(body.plan_id)
     if plan is None:
-        return _unknown_plan(body.plan_id, plans)
-    return Obeyed(*open_account(command.account_id, plan, cause, at))
+        return _unknown_plan(body.plan_id, around.plans)
+    return Obeyed(*open_account(command.account_id, plan, around.cause, around.at))
 
 
 def _issue(account: Account, body: IssueGrant, cause: Cause, at: Instant) -> Answer:
@@ -99,10 +100,9 @@ def _void(account: Account, body: VoidGrant, cause: Cause, at: Instant) -> Answe
     return Refused(Reason.UNKNOWN_GRANT, f"expected a live grant, got {body.grant_id!r}")
 
 
-def _change_plan(
-    account: Account, body: ChangePlan, plans: Mapping[str, Plan], cause: Cause, at: Instant
-) -> Answer:
+def _change_plan(account: Account, body: ChangePlan, around: Surroundings) -> Answer:
     """Upgrade at once; downgrade, cancel (a change to the free plan) and a change of mind at the boundary."""
+    plans = around.plans
     new = plans.get(body.plan_id)
     if new is None:
         return _unknown_plan(body.plan_id, plans)
@@ -113,7 +113,7 @@ def _change_plan(
         )
     old = plans[subscription.plan_id]
     if new.outranks(old):
-        return Obeyed(*upgrade(account, old, new, cause, at))
+        return Obeyed(*upgrade(account, old, new, around.cause, around.at))
     return Obeyed(change_at_boundary(account, new), Booked())
 
 

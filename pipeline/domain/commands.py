@@ -6,7 +6,7 @@ from typing import TypeAlias
 from pipeline.domain.credits import Credits
 from pipeline.domain.grants import GrantId
 from pipeline.domain.instants import Instant
-from pipeline.domain.usage import AccountId, Fingerprint
+from pipeline.domain.usage import AccountId, Fingerprint, UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,35 @@ class CloseAccount:
     """For good: what is left is voided."""
 
 
-CommandBody: TypeAlias = OpenAccount | IssueGrant | VoidGrant | ChangePlan | CloseAccount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold:
+    """Set credits aside: an amount, or what a usage event would cost by the book in force."""
+
+    hold_id: str
+    credits: Credits | None
+    usage: UsageEvent | None  # Exactly one of the two. As yet without an id of its own.
+    seconds: int
+    """How long it lives."""
+    partial: bool
+    """Of a batch that does not fit, hold as many images as do; else nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureHold:
+    """Charge the usage that was really done, at the price of the hold; the rest goes back."""
+
+    hold_id: str
+    usage: UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHold:
+    hold_id: str
+
+
+CommandBody: TypeAlias = (
+    OpenAccount | IssueGrant | VoidGrant | ChangePlan | CloseAccount | PlaceHold | CaptureHold | ReleaseHold
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def denial(account: Account, required: Credits, plan: Plan) -> Reason | None:
 
     Cost-aware: what counts is whether this request fits, not whether anything is left.
     """
-    available = account.posted  # Less what is held, once there are holds.
+    available = account.posted - account.held
     if account.closed:
         return Reason.ACCOUNT_CLOSED
     if required <= available:
@@ -139,7 +139,9 @@ def posted(
     if grants is account.grants:  # Usage moves no boundary: the common case looks at no grant.
         boundary = account.next_boundary
     else:
-        boundary = boundary_of(account.subscription, grants, account.pending, closed=account.closed)
+        boundary = boundary_of(
+            account.subscription, grants, account.pending, account.holds, closed=account.closed
+        )
     return Account(
         account.account_id,
         account.subscription,
@@ -149,6 +151,8 @@ def posted(
         account.entry_seq if entry is None else entry.entry_seq,
         account.entry_hash if entry is None else entry.entry_hash,
         account.posted if entry is None else entry.balance_after,
+        account.holds,
+        account.held,
         account.totals if entry is None else _added(account.totals, entry),
         boundary,
         account.closed,
@@ -174,5 +178,7 @@ def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
 
 def with_pending(account: Account, pending: tuple[Grant, ...]) -> Account:
     """The account with other grants waiting."""
-    boundary = boundary_of(account.subscription, account.grants, pending, closed=account.closed)
+    boundary = boundary_of(
+        account.subscription, account.grants, pending, account.holds, closed=account.closed
+    )
     return replace(account, pending=pending, next_boundary=boundary)

@@ -37,6 +37,14 @@ class Reason(StrEnum):
     UNKNOWN_GRANT = "unknown_grant"
     GRANT_EXPIRED = "grant_expired"
     TOO_MANY_GRANTS = "too_many_grants"
+    HOLD_EXISTS = "hold_exists"
+    UNKNOWN_HOLD = "unknown_hold"
+    HOLD_CAPTURED = "hold_captured"
+    HOLD_RELEASED = "hold_released"
+    HOLD_EXPIRED = "hold_expired"
+    EXCEEDS_HOLD = "exceeds_hold"
+    USAGE_ANSWERED = "usage_answered"
+    TOO_MANY_HOLDS = "too_many_holds"
     # The second copy of anything.
     DUPLICATE = "duplicate"
 
@@ -57,6 +65,17 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.TOO_MANY_GRANTS: 37,
     Reason.ACCOUNT_CLOSED: 39,
     Reason.PLAN_UNCHANGED: 40,
+    Reason.HOLD_EXISTS: 41,
+    Reason.UNKNOWN_HOLD: 42,
+    Reason.HOLD_CAPTURED: 43,  # These three are also what the index knows of a hold that has ended.
+    Reason.HOLD_RELEASED: 44,
+    Reason.HOLD_EXPIRED: 45,
+    Reason.EXCEEDS_HOLD: 46,
+    Reason.USAGE_ANSWERED: 47,
+    Reason.TOO_MANY_HOLDS: 48,
+    Reason.TOO_LATE: 49,  # Of a captured usage event; else a dead letter.
+    Reason.TOO_EARLY: 50,
+    Reason.UNPRICED: 51,
     Reason.UNKNOWN_ACCOUNT: 38,  # Of a command; usage for an unknown account is a dead letter.
 }
 REASON_OF_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}

@@ -2,19 +2,30 @@
 
 Whatever wakes the account up (its own event, or a tick when it is idle), the result is the same: everything that was
 due is booked at the instant of the rule, in order. At one instant: what expires, then the statement that closes the
-period, then the new period with its monthly grant, then what else begins.
+period, then the new period with its monthly grant, then what else begins. Holds that end come before all of it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from pipeline.domain.account import FIRST_HASH, NO_TOTALS, Account, PeriodTotals, Subscription, boundary_of
+from pipeline.domain.account import (
+    FIRST_HASH,
+    NO_TOTALS,
+    Account,
+    Hold,
+    PeriodTotals,
+    Subscription,
+    boundary_of,
+)
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import KIND_PRIORITIES, NEVER, Grant, GrantId
+from pipeline.domain.holds import settle
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, LedgerEntry, end_grant, post_grant, with_pending
 from pipeline.domain.period import months_after
 from pipeline.domain.plans import Plan
+from pipeline.domain.reasons import Reason
 from pipeline.domain.usage import AccountId
 
 
@@ -32,12 +43,23 @@ class Statement:
     """The statement covers the entries up to here, from where the one before it ended."""
 
 
+class EndedHold(NamedTuple):
+    """How a hold ended: `hold_captured`, `hold_released` or `hold_expired`, exactly one of them."""
+
+    hold_id: str
+    end: Reason
+    charged: Credits
+    at: Instant
+
+
 @dataclass(slots=True)
 class Booked:
     """What a change of an account posted, in order."""
 
     entries: list[LedgerEntry] = field(default_factory=list[LedgerEntry])
     statements: list[Statement] = field(default_factory=list[Statement])
+    ended_holds: list[EndedHold] = field(default_factory=list[EndedHold])
+    """Holds that ended, and how: remembered as long as any identity, so that a late capture gets its reason."""
 
 
 def open_account(account_id: AccountId, plan: Plan, cause: Cause, at: Instant) -> tuple[Account, Booked]:
@@ -46,14 +68,16 @@ def open_account(account_id: AccountId, plan: Plan, cause: Cause, at: Instant) -
     account = Account(
         account_id,
         subscription,
-        (),
-        (),
-        (),
-        0,
-        FIRST_HASH,
-        NO_CREDITS,
-        NO_TOTALS,
-        subscription.period_end,
+        grants=(),
+        remaining=(),
+        pending=(),
+        entry_seq=0,
+        entry_hash=FIRST_HASH,
+        posted=NO_CREDITS,
+        holds=(),
+        held=NO_CREDITS,
+        totals=NO_TOTALS,
+        next_boundary=subscription.period_end,
         closed=False,
     )
     booked = Booked()
@@ -65,6 +89,8 @@ def advance(account: Account, to: int, plans: Mapping[str, Plan], cause: Cause) 
     booked = Booked()
     while account.next_boundary <= to:
         at = Instant(account.next_boundary)
+        for hold in [each for each in account.holds if each.expires_at == at]:
+            account = release(account, hold, Reason.HOLD_EXPIRED, cause, at, booked)
         for grant in [each for each in account.grants if each.expires_at == at]:
             account, entries = end_grant(account, grant, "expiration", _cause_of(grant.grant_id, cause), at)
             booked.entries += entries
@@ -108,11 +134,21 @@ def close(account: Account, cause: Cause, at: Instant) -> tuple[Account, Booked]
     """Close the account for good: what is left is voided, and the running period gets its statement."""
     booked = Booked()
     account = replace(account, pending=())
+    for hold in account.holds:
+        account = release(account, hold, Reason.HOLD_RELEASED, cause, at, booked)
     for grant in account.grants:
         account, entries = end_grant(account, grant, "void", cause, at)
         booked.entries += entries
     account = _closed_period(account, at, booked)
     return replace(account, closed=True, next_boundary=NEVER), booked
+
+
+def release(account: Account, hold: Hold, end: Reason, cause: Cause, at: Instant, booked: Booked) -> Account:
+    """Give a hold back."""
+    settled = settle(account, hold, NO_CREDITS, cause, at)
+    booked.entries += settled.entries
+    booked.ended_holds.append(EndedHold(hold.hold_id, end, NO_CREDITS, at))
+    return settled.account
 
 
 def _begin_period(
@@ -166,7 +202,9 @@ def _first_period(plan: Plan, at: Instant) -> Subscription:
 
 
 def _with_subscription(account: Account, subscription: Subscription) -> Account:
-    boundary = boundary_of(subscription, account.grants, account.pending, closed=account.closed)
+    boundary = boundary_of(
+        subscription, account.grants, account.pending, account.holds, closed=account.closed
+    )
     return replace(account, subscription=subscription, next_boundary=boundary)
 
 

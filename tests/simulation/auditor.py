@@ -67,6 +67,18 @@ class AuditedGrant:
         return self.effective_ms <= at_ms and (self.expires_ms is None or self.expires_ms > at_ms)
 
 
+@dataclass(slots=True)
+class AuditedHold:
+    """Credits set aside: which grants gave how much, in burn order."""
+
+    taken: list[tuple[AuditedGrant, Decimal]]
+    expires_ms: int
+
+    @property
+    def credits(self) -> Decimal:
+        return sum((part for _, part in self.taken), NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditedStatement:
     """What a closed period must say."""
@@ -93,6 +105,32 @@ class AuditedAccount:
     opening: Decimal = NOTHING
     statements: list[AuditedStatement] = field(default_factory=list)
     closed: bool = False
+    holds: dict[str, AuditedHold] = field(default_factory=dict)
+    ended: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """How each hold ended, and when."""
+
+    @property
+    def held(self) -> Decimal:
+        return sum((hold.credits for hold in self.holds.values()), NOTHING)
+
+    def end_hold(self, hold_id: str, how: str, charged: Decimal, at_ms: int) -> None:
+        """The front of what was taken is used; the rest goes back to grants that are there until `at_ms`."""
+        for grant, part in self.holds.pop(hold_id).taken:
+            used = min(part, charged)
+            charged -= used
+            if any(each is grant for each in self.grants) and grant.counts_at(
+                at_ms - (how == "hold_expired")
+            ):
+                grant.remaining += part - used
+        assert charged == 0
+        self.ended[hold_id] = (how, at_ms)
+
+    def expire_holds(self, until_ms: int) -> None:
+        due = sorted(
+            (hold.expires_ms, name) for name, hold in self.holds.items() if hold.expires_ms <= until_ms
+        )
+        for at_ms, name in due:
+            self.end_hold(name, "hold_expired", NOTHING, at_ms)
 
     def begin(self, at_ms: int) -> None:
         """The first period, anchored now."""
@@ -106,10 +144,12 @@ class AuditedAccount:
         """Let periods end, then forget what has expired."""
         while not self.closed and self.end_ms <= clock_ms:
             at_ms = self.end_ms
+            self.expire_holds(at_ms)
             self.state(at_ms, begun=False)
             self.plan = self.next_plan
             self.start_ms, self.months = at_ms, self.months + 1
             self.monthly(at_ms)
+        self.expire_holds(clock_ms)
         self.grants = [g for g in self.grants if g.expires_ms is None or g.expires_ms > clock_ms]
 
     def state(self, at_ms: int, *, begun: bool) -> None:
@@ -118,6 +158,7 @@ class AuditedAccount:
             (g.remaining for g in self.grants if g.counts_at(at_ms) and (begun or g.effective_ms < at_ms)),
             NOTHING,
         )
+        closing += self.held
         self.statements.append(
             AuditedStatement(self.plan, self.start_ms, at_ms, self.opening, self.used_in_period, closing)
         )
@@ -132,8 +173,12 @@ class AuditedAccount:
     def usable(self, clock_ms: int) -> list[AuditedGrant]:
         return sorted((g for g in self.grants if g.counts_at(clock_ms)), key=AuditedGrant.burns_before)
 
-    def balance(self, clock_ms: int) -> Decimal:
+    def available(self, clock_ms: int) -> Decimal:
         return sum((grant.remaining for grant in self.usable(clock_ms)), NOTHING)
+
+    def balance(self, clock_ms: int) -> Decimal:
+        """What is posted: available and held."""
+        return self.available(clock_ms) + self.held
 
     def grant(
         self, grant_id: str, kind: str, amount: Decimal, *, now_ms: int, expires_ms: int | None,
@@ -192,9 +237,8 @@ class Auditor:
         return self._use(claim) if isinstance(claim, UsageClaim) else self._obey(claim)
 
     def _repeated(self, claim: UsageClaim | CommandClaim) -> Verdict | None:
-        first = self.answers.get((claim.account, claim.source, claim.event_id))
-        horizon = self.rules.window_ms + self.rules.ahead_ms
-        if first is None or first.accepted_ms < self.clock_ms - horizon:
+        first = self._known(claim)
+        if first is None:
             return None
         if first.fingerprint != claim.fingerprint:
             return Verdict("dead_letter", "conflict", claim.account, claim.event_id)
@@ -218,11 +262,12 @@ class Auditor:
         if account is None or reason:
             return Verdict("dead_letter", reason, claim.account, claim.event_id)
         cost = price_of_image(claim.service, claim.data) * claim.images
-        available = account.balance(self.clock_ms)
+        available = account.available(self.clock_ms)
         reason = self._denial(account, available) if account.closed or cost > available else ""
         self._answered(claim, reason, cost)
         if reason:
-            return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, available)
+            posted = account.balance(self.clock_ms)
+            return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, posted)
         _burn(account.usable(self.clock_ms), cost)
         account.used += cost
         account.used_in_period += cost
@@ -257,6 +302,7 @@ class Auditor:
             return "account_closed"
         carry_out = {
             "grant": self._grant, "void_grant": self._void, "change_plan": self._change_plan, "close": self._close,
+            "hold": self._hold, "capture": self._capture, "release": self._release,
         }  # fmt: skip
         return carry_out[claim.verb](claim, account)
 
@@ -293,10 +339,60 @@ class Auditor:
 
     def _close(self, claim: CommandClaim, account: AuditedAccount) -> str:
         del claim
+        for name in list(account.holds):
+            account.end_hold(name, "hold_released", NOTHING, self.clock_ms)
         account.grants = []
         account.state(self.clock_ms, begun=True)
         account.closed = True
         return ""
+
+    def _ended(self, account: AuditedAccount, hold_id: str) -> str:
+        how, at_ms = account.ended.get(hold_id, ("", 0))
+        return how if at_ms >= self.clock_ms - self.rules.window_ms - self.rules.ahead_ms else ""
+
+    def _hold(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        data, name = claim.data, claim.data["hold_id"]
+        if name in account.holds or self._ended(account, name):
+            return "hold_exists"
+        available = account.available(self.clock_ms)
+        cost: Decimal = data["amount"] if "amount" in data else data["unit"] * data["images"]
+        if data.get("partial"):
+            cost = data["unit"] * max(1, min(data["images"], int(available // data["unit"])))
+        if cost > available:
+            return self._denial(account, available)
+        taken = _burn(account.usable(self.clock_ms), cost)
+        account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000)
+        return ""
+
+    def _capture(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        usage: UsageClaim = claim.data["usage"]
+        hold = account.holds.get(claim.data["hold_id"])
+        if hold is None:
+            return self._ended(account, claim.data["hold_id"]) or "unknown_hold"
+        if self._known(usage):
+            return "usage_answered"
+        outside = self._outside_window(usage)
+        if outside:
+            return outside
+        cost = price_of_image(usage.service, usage.data) * usage.images
+        if cost > hold.credits:
+            return "exceeds_hold"
+        account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
+        account.used += cost
+        account.used_in_period += cost
+        self._answered(usage, "", cost)
+        return ""
+
+    def _release(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        if claim.data["hold_id"] not in account.holds:
+            return self._ended(account, claim.data["hold_id"]) or "unknown_hold"
+        account.end_hold(claim.data["hold_id"], "hold_released", NOTHING, self.clock_ms)
+        return ""
+
+    def _known(self, claim: UsageClaim | CommandClaim) -> _FirstAnswer | None:
+        first = self.answers.get((claim.account, claim.source, claim.event_id))
+        horizon = self.rules.window_ms + self.rules.ahead_ms
+        return None if first is None or first.accepted_ms < self.clock_ms - horizon else first
 
     def _grant(self, claim: CommandClaim, account: AuditedAccount) -> str:
         data = claim.data
@@ -321,12 +417,17 @@ class Auditor:
         return ""
 
 
-def _burn(grants: Iterable[AuditedGrant], cost: Decimal) -> None:
+def _burn(grants: Iterable[AuditedGrant], cost: Decimal) -> list[tuple[AuditedGrant, Decimal]]:
+    """Take `cost` in the order given; what each grant gave."""
+    taken: list[tuple[AuditedGrant, Decimal]] = []
     for grant in grants:
         part = min(grant.remaining, cost)
         grant.remaining -= part
         cost -= part
+        if part:
+            taken.append((grant, part))
     assert cost == 0
+    return taken
 
 
 def one_month_after(start_ms: int) -> int:

@@ -11,14 +11,15 @@ from hashlib import sha256
 from typing import Any
 from unicodedata import category
 
+from tests.simulation.auditor_prices import price_of_image
+
 SERVICES = (
     "image_generation", "background_removal", "image_analysis", "upscaling", "post_processing",
     "transparent_background",
 )  # fmt: skip
 USAGE_TYPES = {f"org.apimage.usage.{service}.v1": service for service in SERVICES}
-COMMAND_TYPES = {
-    f"org.apimage.account.{verb}.v1": verb for verb in ("open", "grant", "void_grant", "change_plan", "close")
-}
+VERBS = ("open", "grant", "void_grant", "change_plan", "close", "hold", "capture", "release")
+COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
@@ -35,6 +36,9 @@ COMMAND_DATA = {
     "void_grant": {"grant_id", "reason"},
     "change_plan": {"plan"},
     "close": {"reason"},
+    "hold": {"hold_id", "credits", "usage", "seconds", "partial"},
+    "capture": {"hold_id", "usage"},
+    "release": {"hold_id", "reason"},
 }
 
 
@@ -148,7 +152,7 @@ def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) 
             *identity, _instant(event.get("time")), fingerprint(kind, data), service, images, data
         )
     _check_signature(event, keys)
-    order = _command_data(COMMAND_TYPES[kind], data)
+    order = _command_data(COMMAND_TYPES[kind], data, event)
     return CommandClaim(
         *identity, _instant(event.get("time")), fingerprint(kind, data), COMMAND_TYPES[kind], order
     )
@@ -223,8 +227,55 @@ def _check_signature(event: dict[str, Any], keys: Mapping[str, bytes]) -> None:
     need(expected == signature, "unsigned")
 
 
-def _command_data(verb: str, data: dict[str, Any]) -> dict[str, Any]:
+def _hold_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    name, seconds = data.get("hold_id"), data.get("seconds", 900)
+    need(isinstance(name, str) and GRANT_ID.fullmatch(name))
+    need(_whole(seconds, 86_400) and isinstance(data.get("partial", False), bool))
+    if verb == "release":
+        need(_text(data.get("reason", "")))
+        return {"hold_id": name}
+    if verb == "capture":
+        return {"hold_id": name, "usage": _nested_usage(data.get("usage"), {"id", "source", "time"}, event)}
+    need((data.get("credits") is None) != (data.get("usage") is None))
+    if data.get("credits") is not None:
+        need(not data.get("partial"))
+        return {"hold_id": name, "seconds": seconds, "amount": _amount(data["credits"])}
+    usage = _nested_usage(data["usage"], set(), event)
+    unit = price_of_image(usage.service, usage.data)
+    return {
+        "hold_id": name,
+        "seconds": seconds,
+        "unit": unit,
+        "images": usage.images,
+        "partial": data.get("partial"),
+    }
+
+
+def _nested_usage(usage: Any, named: set[str], event: dict[str, Any]) -> UsageClaim:
+    need(isinstance(usage, dict) and usage.keys() == {"type", "data"} | named)
+    kind, inner = usage["type"], usage["data"]
+    need(isinstance(kind, str) and kind in USAGE_TYPES and isinstance(inner, dict))
+    for name in named - {"time"}:
+        need(usage[name] and _text(usage[name]))
+    images = _check_usage(USAGE_TYPES[kind], inner)
+    whole = {**{name: event[name] for name in ("id", "source", "time")}, **usage}
+    at_ms = _instant(whole["time"])
+    return UsageClaim(
+        event["subject"],
+        whole["source"],
+        whole["id"],
+        at_ms,
+        fingerprint(kind, inner),
+        USAGE_TYPES[kind],
+        images,
+        inner,
+    )
+
+
+def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
     need(data.keys() <= COMMAND_DATA[verb])
+    if verb in {"hold", "capture", "release"}:
+        return _hold_data(verb, data, event)
     if verb == "close":
         need(_text(data.get("reason", "")))
         return data
@@ -236,12 +287,17 @@ def _command_data(verb: str, data: dict[str, Any]) -> dict[str, Any]:
     return data if verb == "void_grant" else _grant_data(data)
 
 
-def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
-    amount, priority = data.get("credits"), data.get("priority")
-    need(isinstance(data.get("kind"), str) and data["kind"] in GRANT_KINDS)
+def _amount(amount: Any) -> Decimal:
     need(_whole(amount, 100_000_000) or (isinstance(amount, str) and PLAIN_DECIMAL.fullmatch(amount)))
     amount = Decimal(str(amount))
     need(0 < amount <= 100_000_000 and amount * 1_000_000 % 1 == 0)
+    return Decimal(amount)
+
+
+def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
+    amount, priority = data.get("credits"), data.get("priority")
+    need(isinstance(data.get("kind"), str) and data["kind"] in GRANT_KINDS)
+    amount = _amount(amount)
     need(priority is None or (type(priority) is int and 0 <= priority <= 100))
     effective, expires = (
         None if data.get(name) is None else _instant(data[name]) for name in ("effective_at", "expires_at")

@@ -44,7 +44,11 @@ def expected(verdict: Verdict) -> tuple[str, str, Decimal]:
 def outcomes(partition: Partition) -> dict[int, tuple[str, str, Decimal]]:
     """Offset → outcome, reason (of dead letters the auditor's class), balance after."""
     said: dict[int, tuple[str, str, Decimal]] = {}
-    for each in [*partition.of("metered-records"), *partition.of("command-results")]:
+    captured = {
+        each["offset"] for each in partition.of("command-results") if each["type"].endswith(".capture.v1")
+    }
+    usage = [each for each in partition.of("metered-records") if each["offset"] not in captured]
+    for each in [*usage, *partition.of("command-results")]:
         assert each["offset"] not in said
         said[each["offset"]] = (each["outcome"], each["reason"], Decimal(each["balance_after"]))
     for each in partition.of("dead-letters"):

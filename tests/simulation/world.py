@@ -56,11 +56,13 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
     draw = random.random()
     if draw < 0.20:
         return _order(random, number, account, at)
-    if draw < 0.23:
+    if draw < 0.40:
+        return _hold(random, number, account, at, sent)
+    if draw < 0.43:
         return dict(TICK)
-    if draw < 0.37 and sent:
+    if draw < 0.53 and sent:
         return _again(random, at, sent)
-    if draw < 0.44:
+    if draw < 0.58:
         return _broken(random, account, number, at)
     return _usage(random, account, number, at)
 
@@ -79,6 +81,39 @@ def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]
             return command("void_grant", name, account=account, at=at, command_id=f"v{number}")
         case _:
             return _grant(random, number, account, at)
+
+
+def _hold(random: Random, number: int, account: str, at: int, sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """Place a hold, or end one that was placed lately, at times with the wrong account, usage or moment."""
+    verb = random.choice(["hold", "hold", "capture", "capture", "release"])
+    placed = [each for each in sent[-40:] if str(each.get("type")).endswith(".hold.v1")]
+    service, data = random.choice(_KINDS)
+    usage_data = {
+        "type": f"org.apimage.usage.{service}.v1",
+        "data": {**data, "images": random.choice([1, 1, 2, 8])},
+    }
+    if verb == "hold" or not placed:
+        terms: dict[str, Any] = {"hold_id": f"h{random.choice([number, number, number - 5])}"}
+        if random.random() < 0.3:
+            terms["credits"] = random.choice(["1", "2.5", "60"])
+        else:
+            terms |= {"usage": usage_data, "partial": random.random() < 0.3}
+        if random.random() < 0.7:
+            terms["seconds"] = random.choice([1, 3600, 40_000])
+        return command("hold", terms, account=account, at=at, command_id=f"h{number}")
+    first = random.choice(placed)
+    account = first["subject"] if random.random() < 0.95 else account
+    if verb == "release":
+        return command(
+            "release", {"hold_id": first["data"]["hold_id"]}, account=account, at=at, command_id=f"r{number}"
+        )
+    asked = first["data"].get("usage", usage_data) if random.random() < 0.8 else usage_data
+    done = {**asked, "data": {**asked["data"], "images": random.randint(1, asked["data"]["images"])}}
+    event_id = f"e{number if random.random() < 0.9 else number - 7}"
+    time = format_instant(at + random.choice([0, 0, 0, 0, -80 * HOUR_MS]))
+    usage_data = {**done, "id": event_id, "source": "/services/images", "time": time}
+    terms = {"hold_id": first["data"]["hold_id"], "usage": usage_data}
+    return command("capture", terms, account=account, at=at, command_id=f"k{number}")
 
 
 def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:

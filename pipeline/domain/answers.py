@@ -1,0 +1,51 @@
+"""What a command leads to: it was obeyed, or it was refused with a reason. Closed; both are answers."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pipeline.domain.account import Account
+from pipeline.domain.credits import Credits
+from pipeline.domain.instants import Instant
+from pipeline.domain.ledger import LedgerEntry
+from pipeline.domain.rating import RatedUsage
+from pipeline.domain.reasons import Reason
+from pipeline.domain.subscriptions import Booked
+from pipeline.domain.usage import UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """The hold as the answer tells it: what is set aside, or of an ended one what was charged."""
+
+    hold_id: str
+    credits: Credits
+    images: int
+    expires_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Usage that a capture charged; it is metered like any other."""
+
+    event: UsageEvent
+    rated: RatedUsage
+    entry: LedgerEntry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    account: Account
+    booked: Booked
+    hold: HoldState | None = None
+    captured: Captured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    reason: Reason
+    detail: str
+    required: Credits | None = None
+    """What it would have taken, where credits were missing."""
+
+
+Answer: TypeAlias = Obeyed | Refused
