@@ -15,6 +15,14 @@ class GrantBalance(WireModel):
     expires_at: UtcInstant | None
 
 
+class OpenHold(WireModel):
+    """Credits set aside."""
+
+    hold_id: str
+    credits: NotNegative
+    expires_at: UtcInstant
+
+
 class AccountBalance(WireModel):
     """The newest balance of one account."""
 
@@ -28,6 +36,7 @@ class AccountBalance(WireModel):
     held: NotNegative
     available: CreditAmount
     """What a request can use now: posted less held."""
+    holds: list[OpenHold]
     grants: list[GrantBalance]
     """Those in effect, in burn order, then those that begin later (with `remaining` 0)."""
     period_used: NotNegative

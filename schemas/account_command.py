@@ -7,7 +7,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 
@@ -17,9 +17,11 @@ from schemas.base import (
     TEXT_PATTERN,
     CreditAmount,
     Envelope,
+    EventId,
     GrantKind,
     Instant,
     OpenModel,
+    Source,
     WireModel,
 )
 
@@ -112,6 +114,66 @@ class CloseAccount(WireModel):
     reason: Note = ""
 
 
+UsageType: TypeAlias = Literal[
+    "org.apimage.usage.image_generation.v1",
+    "org.apimage.usage.background_removal.v1",
+    "org.apimage.usage.image_analysis.v1",
+    "org.apimage.usage.upscaling.v1",
+    "org.apimage.usage.post_processing.v1",
+    "org.apimage.usage.transparent_background.v1",
+]
+HoldId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
+HOLD_SECONDS_MAX: Final = 86_400
+
+
+class PlacedUsage(WireModel):
+    """What is about to be done: the type and `data` of a usage event."""
+
+    type: UsageType
+    data: dict[str, Any]
+    """As of the usage event of that type."""
+
+
+class CapturedUsage(PlacedUsage):
+    """What was done: a usage event of its own, deduplicated by source and id like any other."""
+
+    id: EventId
+    source: Source
+    time: Instant
+
+
+class PlaceHold(WireModel):
+    """Set credits aside: an amount, or what usage would cost by the price book in force. Exactly one of the two."""
+
+    hold_id: HoldId
+    credits: GrantCredits | None = None
+    usage: PlacedUsage | None = None
+    seconds: Annotated[int, Field(ge=1, le=HOLD_SECONDS_MAX)] = 900
+    """How long it lives; then everything goes back."""
+    partial: bool = False
+    """Of a batch that does not fit, hold as many images as do. Only beside `usage`."""
+
+    @model_validator(mode="after")
+    def _says_how_much_in_one_way(self) -> Self:
+        if (self.credits is None) == (self.usage is None) or (self.partial and self.usage is None):
+            raise ValueError("expected either credits or usage, and partial only beside usage")
+        return self
+
+
+class CaptureHold(WireModel):
+    """Charge what was really done, at the hold's price and at most what it holds; the rest goes back."""
+
+    hold_id: HoldId
+    usage: CapturedUsage
+
+
+class ReleaseHold(WireModel):
+    """Give everything back to where it came from."""
+
+    hold_id: HoldId
+    reason: Note = ""
+
+
 class SignedEnvelope(Envelope):
     """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
@@ -155,8 +217,36 @@ class CloseAccountCommand(SignedEnvelope):
     data: CloseAccount
 
 
+class PlaceHoldCommand(SignedEnvelope):
+    """Set credits aside before the work."""
+
+    type: Literal["org.apimage.account.hold.v1"]
+    data: PlaceHold
+
+
+class CaptureHoldCommand(SignedEnvelope):
+    """Charge the work that was done."""
+
+    type: Literal["org.apimage.account.capture.v1"]
+    data: CaptureHold
+
+
+class ReleaseHoldCommand(SignedEnvelope):
+    """Give a hold back."""
+
+    type: Literal["org.apimage.account.release.v1"]
+    data: ReleaseHold
+
+
 AccountCommand: TypeAlias = Annotated[
-    OpenAccountCommand | IssueGrantCommand | VoidGrantCommand | ChangePlanCommand | CloseAccountCommand,
+    OpenAccountCommand
+    | IssueGrantCommand
+    | VoidGrantCommand
+    | ChangePlanCommand
+    | CloseAccountCommand
+    | PlaceHoldCommand
+    | CaptureHoldCommand
+    | ReleaseHoldCommand,
     Field(discriminator="type"),
 ]
 ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)

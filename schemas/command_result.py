@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from schemas.base import AccountId, Count, CreditAmount, EventId, Source, UtcInstant, WireModel
+from schemas.base import AccountId, Count, CreditAmount, EventId, NotNegative, Source, UtcInstant, WireModel
 
 RefusalReason: TypeAlias = Literal[
     "account_exists",
@@ -12,7 +12,43 @@ RefusalReason: TypeAlias = Literal[
     "unknown_grant",
     "grant_expired",
     "too_many_grants",
+    "account_closed",
+    "plan_unchanged",
+    "plan_paused",
+    "credits_exhausted",
+    "insufficient_credits",
+    "hold_exists",
+    "unknown_hold",
+    "hold_captured",
+    "hold_released",
+    "hold_expired",
+    "exceeds_hold",
+    "usage_answered",
+    "too_many_holds",
+    "too_late",
+    "too_early",
+    "unpriced",
 ]
+
+
+class HoldAnswer(WireModel):
+    """The hold that a command was about."""
+
+    hold_id: str
+    credits: NotNegative
+    """What is set aside; of a capture what was charged, of a release 0."""
+    images: Count | None = None
+    """How many images that is; 0 for a hold of an amount. Not repeated on duplicates."""
+    expires_at: UtcInstant | None = None
+
+
+class Shortage(WireModel):
+    """What was missing, and when there will be more."""
+
+    required: NotNegative
+    available: NotNegative
+    resets_at: UtcInstant
+    """The period's end, when a plan with monthly credits gives new ones."""
 
 
 class CommandResult(WireModel):
@@ -29,7 +65,14 @@ class CommandResult(WireModel):
     """Empty when accepted."""
     detail: str
     """The refusal in words; empty when accepted and on duplicates."""
+    hold: HoldAnswer | None
+    """Of hold, capture and release, when accepted."""
+    shortage: Shortage | None
+    """Of a refusal for want of credits."""
     balance_after: CreditAmount
+    """What is posted."""
+    available_after: CreditAmount
+    """What can be used: posted less held."""
     accepted_at: UtcInstant
     partition: Count
     offset: Count

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from schemas import account_command, usage_event
 from schemas.account_balance import AccountBalance
+from schemas.account_statement import AccountStatement
 from schemas.command_result import CommandResult
 from schemas.dead_letter import DeadLetter
 from schemas.ledger_entry import LedgerEntry
@@ -18,6 +19,7 @@ from schemas.price_book import PriceBook
 from schemas.topics import (
     ACCOUNT_BALANCES,
     ACCOUNT_EVENTS,
+    ACCOUNT_STATEMENTS,
     COMMAND_RESULTS,
     DEAD_LETTERS,
     LEDGER_ENTRIES,
@@ -36,6 +38,11 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.open.v1": account_command.OpenAccountCommand,
     "account.grant.v1": account_command.IssueGrantCommand,
     "account.void_grant.v1": account_command.VoidGrantCommand,
+    "account.change_plan.v1": account_command.ChangePlanCommand,
+    "account.close.v1": account_command.CloseAccountCommand,
+    "account.hold.v1": account_command.PlaceHoldCommand,
+    "account.capture.v1": account_command.CaptureHoldCommand,
+    "account.release.v1": account_command.ReleaseHoldCommand,
 }
 EVENTS: Final[dict[str, type[BaseModel]]] = {**USAGE, **COMMANDS, "tick.v1": account_command.Tick}
 """What others write. The CloudEvents type is `org.apimage.` and the name."""
@@ -44,6 +51,7 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
     "metered_record.v1": MeteredRecord,
     "ledger_entry.v1": LedgerEntry,
     "account_balance.v1": AccountBalance,
+    "account_statement.v1": AccountStatement,
     "command_result.v1": CommandResult,
     "dead_letter.v1": DeadLetter,
 }
@@ -59,6 +67,7 @@ CARRIED: Final[dict[str, tuple[str, ...]]] = {
     METERED_RECORDS: ("metered_record.v1",),
     LEDGER_ENTRIES: ("ledger_entry.v1",),
     ACCOUNT_BALANCES: ("account_balance.v1",),
+    ACCOUNT_STATEMENTS: ("account_statement.v1",),
     COMMAND_RESULTS: ("command_result.v1",),
     DEAD_LETTERS: ("dead_letter.v1",),
 }

@@ -116,7 +116,7 @@ FORGED = {**SIGNED, "signature": "0" * 64}
 @pytest.mark.parametrize(
     ("event", "key", "reason", "pointer"),
     [
-        ({**FORGED, "type": "org.apimage.account.close.v1"}, b"x", "unknown_type", "/type"),
+        ({**FORGED, "type": "org.apimage.account.merge.v1"}, b"x", "unknown_type", "/type"),
         ({**FORGED, "keyid": None, "time": ""}, b"x", "invalid_envelope", "/time"),
         ({**FORGED, "keyid": None}, b"x", "key_mismatch", "/subject"),
         ({**FORGED, "keyid": None}, None, "key_mismatch", "/subject"),
