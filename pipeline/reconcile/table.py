@@ -17,7 +17,7 @@ class TableRow:
     posted: int
     """Micro-credits."""
     left: int
-    """The sum over its grants."""
+    """The sum over its grants and holds."""
     entry_seq: int
     entry_hash: str
 
@@ -63,4 +63,5 @@ def _digest(key: bytes, row: bytes) -> int:
 def _row(row: bytes) -> TableRow:
     fields: dict[str, Any] = orjson.loads(row)
     left = sum(grant[-1] for grant in fields["grants"])  # Its terms, then what is left of it.
+    left += sum(hold[1] for hold in fields["holds"])  # Its id, then what is set aside.
     return TableRow(fields["posted"], left, fields["seq"], fields["hash"])

@@ -10,6 +10,7 @@ from pipeline.admin.migrate import MigrationRefusedError, apply, migrate, shippe
 from pipeline.clickhouse import Client, open_client
 from pipeline.settings import Settings
 from schemas.account_balance import AccountBalance
+from schemas.account_statement import AccountStatement
 from schemas.base import WireModel
 from schemas.dead_letter import DeadLetter
 from schemas.ledger_entry import LedgerEntry
@@ -22,6 +23,7 @@ MODELS: dict[str, type[WireModel]] = {
     "metered_records": MeteredRecord,
     "ledger_entries": LedgerEntry,
     "account_balances": AccountBalance,
+    "account_statements": AccountStatement,
     "dead_letters": DeadLetter,
 }
 
