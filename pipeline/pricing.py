@@ -16,7 +16,8 @@ from pipeline.domain.rating import RatedUsage, Unrated, rate
 from pipeline.domain.reasons import Reason
 from pipeline.domain.usage import UsageEvent
 from pipeline.settings import RuleSettings
-from pipeline.validate import SERVICES, Invalid, parse_event
+from pipeline.validate import Invalid, parse_event
+from pipeline.validate_usage import SERVICES
 from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
 
 _ENVELOPE: Final = {

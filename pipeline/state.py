@@ -161,10 +161,11 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         grants.append(Grant(*terms))
         remaining.append(left)
     plan_id, next_plan_id = fields["plan"]
+    anchor, months_to_end, start, end = fields["period"]
     holds = tuple([_decode_hold(*each) for each in fields["holds"]]) if fields["holds"] else ()
     return Account(
         account_id,
-        Subscription(plan_id, *fields["period"], next_plan_id),
+        Subscription(plan_id, anchor, months_to_end, start, end, next_plan_id),
         tuple(grants),
         tuple(remaining),
         tuple([Grant(*each) for each in fields["pending"]]) if fields["pending"] else (),

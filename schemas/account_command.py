@@ -7,9 +7,18 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.config import JsonDict
 
 from schemas.base import (
     CREDITS_NOT_NEGATIVE_PATTERN,
@@ -17,13 +26,12 @@ from schemas.base import (
     TEXT_PATTERN,
     CreditAmount,
     Envelope,
-    EventId,
     GrantKind,
     Instant,
     OpenModel,
-    Source,
     WireModel,
 )
+from schemas.held_usage import CapturedUsage, PlacedUsage
 
 COMMAND_TYPE_PREFIX = "org.apimage.account."
 TICK_TYPE = "org.apimage.tick.v1"
@@ -114,36 +122,26 @@ class CloseAccount(WireModel):
     reason: Note = ""
 
 
-UsageType: TypeAlias = Literal[
-    "org.apimage.usage.image_generation.v1",
-    "org.apimage.usage.background_removal.v1",
-    "org.apimage.usage.image_analysis.v1",
-    "org.apimage.usage.upscaling.v1",
-    "org.apimage.usage.post_processing.v1",
-    "org.apimage.usage.transparent_background.v1",
-]
 HoldId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
 HOLD_SECONDS_MAX: Final = 86_400
 
 
-class PlacedUsage(WireModel):
-    """What is about to be done: the type and `data` of a usage event."""
-
-    type: UsageType
-    data: dict[str, Any]
-    """As of the usage event of that type."""
-
-
-class CapturedUsage(PlacedUsage):
-    """What was done: a usage event of its own, deduplicated by source and id like any other."""
-
-    id: EventId
-    source: Source
-    time: Instant
+_EITHER_CREDITS_OR_USAGE: Final[JsonDict] = {
+    "oneOf": [
+        {"required": ["credits"], "properties": {"credits": {"type": ["string", "integer"]}}},
+        {"required": ["usage"], "properties": {"usage": {"type": "object"}}},
+    ],
+    "not": {
+        "required": ["partial", "credits"],
+        "properties": {"partial": {"const": True}, "credits": {"type": ["string", "integer"]}},
+    },
+}
 
 
 class PlaceHold(WireModel):
     """Set credits aside: an amount, or what usage would cost by the price book in force. Exactly one of the two."""
+
+    model_config = ConfigDict(json_schema_extra=_EITHER_CREDITS_OR_USAGE)
 
     hold_id: HoldId
     credits: GrantCredits | None = None

@@ -22,7 +22,9 @@ from schemas.base import (
 from schemas.usage_event import Images
 
 UsageOutcome: TypeAlias = Literal["metered", "denied", "duplicate"]
-DenialReason: TypeAlias = Literal["insufficient_credits", "credits_exhausted", "plan_paused", "account_closed"]
+DenialReason: TypeAlias = Literal[
+    "insufficient_credits", "credits_exhausted", "plan_paused", "account_closed"
+]
 
 
 class ReceiptStep(WireModel):

@@ -85,7 +85,8 @@ def _event(
     """The event, checked before it is sent: a slip of the fingers should not become a dead letter."""
     from pipeline.client.events import encode, usage_event
     from pipeline.client.origin import new_id, now_text
-    from pipeline.validate import SERVICES, Invalid, parse_event
+    from pipeline.validate import Invalid, parse_event
+    from pipeline.validate_usage import SERVICES
 
     services = [each.service for each in SERVICES.values()]
     if service not in services:

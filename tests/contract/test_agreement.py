@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.validate import SERVICES, Invalid
+from pipeline.validate import Invalid
 from pipeline.validate_command import COMMANDS
-from schemas.account_command import ACCOUNT_COMMAND, GRANT_CREDITS_MAX
+from pipeline.validate_usage import SERVICES
+from schemas.account_command import ACCOUNT_COMMAND, GRANT_CREDITS_MAX, HOLD_SECONDS_MAX
 from schemas.base import UTC_INSTANT_PATTERN
 from schemas.shapes import COMMANDS as COMMAND_SHAPES
 from schemas.shapes import USAGE
@@ -82,6 +83,11 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     "effective_at": INSTANTS,
     "expires_at": INSTANTS,
     "reason": CONTROLS | long(256),
+    "type": st.sampled_from(
+        [*sorted(SERVICES), "org.apimage.account.hold.v1", "org.apimage.usage.upscaling.v2"]
+    ),
+    "hold_id": IDS,
+    "seconds": around(0, 1, HOLD_SECONDS_MAX),
 }
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -89,6 +95,9 @@ SCALARS = (
 ANYTHING = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(st.text(), SCALARS, max_size=2)
 ENVELOPE = ("specversion", "id", "source", "subject", "time", "unknown")
 COMMON = ("images", "channel", "unknown")
+HELD = ("type", "id", "source", "time", "unknown")
+"""Of the usage inside a hold or capture."""
+FLAG_NAMES = frozenset({"transparent_background", "partial"})
 MISSING = object()
 
 VALID: dict[str, list[dict[str, Any]]] = {
@@ -101,12 +110,24 @@ def _values(name: str) -> st.SearchStrategy[Any]:
     if name in {"width", "height", "output_width", "output_height", "input_width", "input_height"}:
         near = around(0, 1, SIDE_PIXELS_MAX)
     else:
-        near = FLAGS if name == "transparent_background" else NEAR.get(name, ANYTHING)
+        near = FLAGS if name in FLAG_NAMES else NEAR.get(name, ANYTHING)
     return st.one_of(near, near, near, near, ANYTHING, st.just(MISSING))
 
 
 def _known(kind: str) -> Sequence[str]:
     return (*SERVICES[kind].known, *COMMON) if kind in SERVICES else (*COMMANDS[kind][1], "unknown")
+
+
+def _places(event: dict[str, Any]) -> list[tuple[dict[str, Any], Sequence[str]]]:
+    """Objects of the event whose attributes are worth changing; data first, and more often than the envelope."""
+    places: list[tuple[dict[str, Any], Sequence[str]]] = [(event["data"], _known(event["type"]))] * 4
+    held = event["data"].get("usage")
+    if isinstance(held, dict):
+        places += [(held, HELD)] * 2
+        kind, data = held.get("type"), held.get("data")
+        if isinstance(kind, str) and kind in SERVICES and isinstance(data, dict):
+            places += [(data, _known(kind))] * 2
+    return [*places, (event, ENVELOPE)]
 
 
 @st.composite
@@ -115,14 +136,10 @@ def changed_events(draw: st.DrawFn) -> dict[str, Any]:
     event = deepcopy(
         draw(st.sampled_from(sorted(VALID)).flatmap(lambda shape: st.sampled_from(VALID[shape])))
     )
-    known = sorted(_known(event["type"]))
     for _ in range(draw(st.sampled_from([1, 1, 2]))):
-        if draw(st.integers(0, 4)) == 0:
-            name = draw(st.sampled_from(ENVELOPE))
-            _set(event, name, draw(_values(name)))
-        else:
-            name = draw(st.sampled_from(known))
-            _set(event["data"], name, draw(_values(name)))
+        attributes, names = draw(st.sampled_from(_places(event)))
+        name = draw(st.sampled_from(sorted(names)))
+        _set(attributes, name, draw(_values(name)))
     return signed(event, "example", COMMAND_KEYS["example"]) if "keyid" in event else event
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,7 +11,39 @@ from jsonschema import Draft202012Validator
 from pipeline.domain.instants import HOUR_MS, format_instant
 from schemas.json_schema import json_schema
 from schemas.shapes import CARRIED, RECORDS
-from tests.builders import NOON, TICK, Partition, command, issue_grant, open_account, usage
+from tests.builders import NOON, SQUARE, TICK, Partition, command, issue_grant, open_account, usage
+
+
+def terms_and_holds() -> list[dict[str, Any]]:
+    """Plans that change, holds that end in every way, an account that is closed; each also refused."""
+
+    def asked(name: str, **data: Any) -> dict[str, Any]:
+        return command(name, data, account="holder", command_id=f"{name}:{len(events)}")
+
+    def image(**more: Any) -> dict[str, Any]:
+        return {"type": "org.apimage.usage.image_generation.v1", "data": dict(SQUARE), **more}
+
+    done = image(id="held", source="/services/images", time=format_instant(NOON))
+    events = [open_account("free", account="holder")]
+    events.append(asked("change_plan", plan="pro"))
+    events.append(asked("change_plan", plan="starter"))
+    events.append(asked("change_plan", plan="starter"))
+    events.append(asked("hold", hold_id="done", usage=image()))
+    events += [events[-1], asked("hold", hold_id="given back", credits=1.5)]  # The second is malformed.
+    events.append(asked("hold", hold_id="given-back", credits="1.5"))
+    events.append(asked("hold", hold_id="forgotten", credits=7, seconds=1))
+    events.append(asked("hold", hold_id="too-much", credits="1000000"))
+    events.append(asked("capture", hold_id="done", usage=done))
+    events += [events[-1], asked("capture", hold_id="done", usage=done)]
+    events.append(asked("capture", hold_id="given-back", usage=done))
+    events.append(asked("release", hold_id="given-back"))
+    events.append(asked("release", hold_id="nobody"))
+    events += [
+        open_account("starter", account="leaver"),
+        command("close", {}, account="leaver", command_id="bye"),
+    ]
+    events += [command("close", {}, account="leaver", command_id="again"), usage(account="leaver")]
+    return events
 
 
 def busy_partition() -> Partition:
@@ -48,6 +81,7 @@ def busy_partition() -> Partition:
         issue_grant("1", grant_id="gone", expires_at=format_instant(NOON)),
         open_account(command_id="again"),
         open_account() | {"signature": "0" * 64},
+        *terms_and_holds(),
         b"",
         b"\xff",
         b"[" * 2000,
@@ -66,6 +100,13 @@ for topic, content in PARTITION.said:
     SAID[topic].append(content)
 
 
+def test_a_statement_adds_up() -> None:
+    for each in SAID["metering.account-statements.v1"]:
+        amounts = {name: Decimal(each[name]) for name in ("opening", "granted", "used", "expired", "voided")}
+        opening, granted, *less = amounts.values()
+        assert opening + granted - sum(less) == Decimal(each["closing"])
+
+
 @pytest.mark.parametrize("topic", [topic for topic, names in CARRIED.items() if set(names) <= RECORDS.keys()])
 def test_every_record_has_its_shape(topic: str) -> None:
     (name,) = CARRIED[topic]
@@ -79,24 +120,34 @@ def test_every_record_has_its_shape(topic: str) -> None:
 
 def test_the_partition_has_seen_everything() -> None:
     """Else the test above says less than it seems to."""
-    metered, entries, results, dead = (
+    metered, entries, results, dead, balances = (
         [content for topic in SAID if stem in topic for content in SAID[topic]]
-        for stem in ("metered", "ledger", "results", "dead")
+        for stem in ("metered", "ledger", "results", "dead", "balances")
     )
     assert {(each["outcome"], each["reason"]) for each in metered} == {
         ("metered", ""),
         ("denied", "insufficient_credits"),
         ("denied", "credits_exhausted"),
+        ("denied", "account_closed"),
         ("duplicate", "duplicate"),
         ("duplicate", "insufficient_credits"),
     }
     assert {each["kind"] for each in entries} == {"grant", "usage", "expiration", "void"}
     assert {each["outcome"] for each in results} == {"accepted", "refused", "duplicate"}
+    told = {(each["outcome"], each["hold"] is None, each["shortage"] is None) for each in results}
+    assert told == {(outcome, True, True) for outcome in ("accepted", "refused", "duplicate")} | {
+        ("accepted", False, True),
+        ("duplicate", False, True),
+        ("refused", True, False),
+    }
+    assert {each["status"] for each in balances} == {"open", "closed"}
+    assert any(each["holds"] and each["next_plan"] != each["plan"] for each in balances)
     assert {each["reason"] for each in dead} == {
         "malformed_json",
         "unknown_type",
         "invalid_envelope",
         "bad_signature",
+        "invalid_data",
         "conflict",
         "unknown_account",
         "too_late",

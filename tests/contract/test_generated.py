@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX
 from pipeline.domain.reasons import REASON_CODES, Reason
-from pipeline.validate import SERVICES
 from pipeline.validate_command import COMMANDS
+from pipeline.validate_usage import SERVICES
 from schemas import account_command, topics
 from schemas.generate import EXIT_FINDINGS, EXIT_OK, EXIT_REFUSED, ROOT, main
 from schemas.growth import breaks

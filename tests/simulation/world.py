@@ -107,7 +107,7 @@ def _hold(random: Random, number: int, account: str, at: int, sent: list[dict[st
         return command(
             "release", {"hold_id": first["data"]["hold_id"]}, account=account, at=at, command_id=f"r{number}"
         )
-    asked = first["data"].get("usage", usage_data) if random.random() < 0.8 else usage_data
+    asked: dict[str, Any] = first["data"].get("usage", usage_data) if random.random() < 0.8 else usage_data
     done = {**asked, "data": {**asked["data"], "images": random.randint(1, asked["data"]["images"])}}
     event_id = f"e{number if random.random() < 0.9 else number - 7}"
     time = format_instant(at + random.choice([0, 0, 0, 0, -80 * HOUR_MS]))
