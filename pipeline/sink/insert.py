@@ -23,7 +23,7 @@ TABLES: Final[Mapping[str, str]] = {
     ACCOUNT_STATEMENTS: "account_statements",
     DEAD_LETTERS: "dead_letters",
 }
-"""Topic → table: the four topics that the sink stores."""
+"""Topic → table: all that the sink stores."""
 
 PLAN_AGE_SECONDS_MAX: Final = 900
 """Since the plan was written or read. Four partitions that insert every 250 ms take 50 minutes to push a block

@@ -81,10 +81,12 @@ def _open(settings: Settings, broker: AdminClient, logs: _Logs, number: int, too
 
 
 def _buffers(plan: SinkPlan | None, logs: _Logs, number: int) -> dict[str, Buffer]:
-    """Where each topic is read from: by the plan, or the oldest record where there never was one."""
-    if plan is None:
-        return {topic: Buffer(logs.begins[topic, number]) for topic in logs.topic_ids}
-    for planned in plan.ranges:
+    """Where each topic is read from: by the plan, or its oldest record where no plan ever named it.
+
+    A plan of an older release names fewer topics: what is stored since then begins at its beginning.
+    """
+    firsts = {topic: logs.begins[topic, number] for topic in logs.topic_ids}
+    for planned in () if plan is None else plan.ranges:
         found = logs.topic_ids.get(planned.topic)
         if found != planned.topic_id:
             raise SinkRefusedError(
@@ -100,4 +102,5 @@ def _buffers(plan: SinkPlan | None, logs: _Logs, number: int) -> dict[str, Buffe
                 "sink was away. Restore them, or rebuild ClickHouse from what the log still holds: an empty "
                 "database, without the topic of the sink's plans."
             )
-    return {planned.topic: Buffer(planned.first) for planned in plan.ranges}
+        firsts[planned.topic] = planned.first
+    return {topic: Buffer(first) for topic, first in firsts.items()}

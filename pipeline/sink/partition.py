@@ -1,4 +1,4 @@
-"""One partition of all four topics at one sink: reads ahead, plans, inserts, one plan after the other.
+"""One partition of all stored topics at one sink: reads ahead, plans, inserts, one plan after the other.
 
 Begins with what its predecessor left: a plan that is not known to be inserted is read and inserted again first,
 exactly as it was written. Then: write the next plan, insert it, and so on. Never two at a time.

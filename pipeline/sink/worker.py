@@ -1,7 +1,7 @@
-"""The sink's loop: reads the four topics as one of a group, and keeps its partitions moving.
+"""The sink's loop: reads the stored topics as one of a group, and keeps its partitions moving.
 
 One thread polls for ever, so that a slow ClickHouse never costs the membership; plans and inserts run in a pool.
-The assignor is RANGE over equal partition counts: partition p of all four topics goes to one member. Positions
+The assignor is RANGE over equal partition counts: partition p of every topic goes to one member. Positions
 come from the plans; group offsets are committed for those who watch the lag, and nothing reads them here.
 """
 
@@ -170,7 +170,7 @@ class Sink:
         got = {(place.topic, place.partition) for place in assigned}
         if got != expected:
             raise SinkRefusedError(
-                f"expected the same partitions of all four topics, got {sorted(got)}: partition counts differ"
+                f"expected the same partitions of all stored topics, got {sorted(got)}: partition counts differ"
             )
         self._forget_partitions()
         self._partitions = open_partitions(self._settings, self._topics, numbers, self._tools)

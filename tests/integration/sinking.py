@@ -17,12 +17,13 @@ from pipeline.clickhouse import Client
 from pipeline.kafka import Producer, admin, producer, topic_id, topic_name
 from pipeline.settings import Settings, child_environment
 from pipeline.sink.insert import TABLES
-from schemas.account_balance import AccountBalance, GrantBalance
+from schemas.account_balance import AccountBalance, GrantBalance, OpenHold
+from schemas.account_statement import AccountStatement
 from schemas.base import GrantShare, WireModel
 from schemas.dead_letter import DeadLetter, Header
 from schemas.ledger_entry import LedgerEntry
 from schemas.metered_record import MeteredRecord, Receipt
-from schemas.topics import ACCOUNT_BALANCES, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
 from tests import stack
 
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
@@ -117,10 +118,14 @@ def balance(
     model = AccountBalance(
         account_id=account_id,
         plan="free",
+        next_plan="free",
+        status="open",
         posted=posted,
-        held=Decimal(0),
-        available=posted,
+        held=Decimal(8),
+        available=posted - 8,
+        holds=[OpenHold(hold_id="h", credits=Decimal(8), expires_at=instant(at_ms + 900_000))],
         grants=[grant],
+        period_used=Decimal("1.5"),
         period_start=instant(at_ms),
         period_end=instant(at_ms + 1),
         entry_seq=offset + 1,
@@ -130,6 +135,27 @@ def balance(
         partition_seq=offset + 1,
     )
     return record(ACCOUNT_BALANCES, model, account_id, at_ms)
+
+
+def statement(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_MS) -> Record:
+    model = AccountStatement(
+        account_id=account_id,
+        plan="free",
+        period_start=instant(at_ms - 1000),
+        period_end=instant(at_ms),
+        opening=Decimal(0),
+        granted=Decimal(100),
+        used=Decimal("1.5"),
+        expired=Decimal(0),
+        voided=Decimal(0),
+        closing=Decimal("98.5"),
+        last_entry_seq=offset + 1,
+        accepted_at=instant(at_ms),
+        partition=partition,
+        offset=offset,
+        partition_seq=offset + 1,
+    )
+    return record(ACCOUNT_STATEMENTS, model, account_id, at_ms)
 
 
 def dead_letter(*, partition: int, offset: int, at_ms: int = NOW_MS) -> Record:
@@ -192,6 +218,7 @@ class Totals:
     metered: int
     entries: int
     accounts: int
+    statements: int
     dead_letters: int
     rolled_up: int
     credits: Decimal
@@ -200,10 +227,11 @@ class Totals:
 def totals(client: Client) -> Totals:
     (row,) = client.query(
         "SELECT (SELECT count() FROM metered_records), (SELECT count() FROM ledger_entries), "
-        "(SELECT count() FROM account_balances FINAL), (SELECT count() FROM dead_letters), "
+        "(SELECT count() FROM account_balances FINAL), (SELECT count() FROM account_statements), "
+        "(SELECT count() FROM dead_letters), "
         "(SELECT sum(records) FROM usage_daily), (SELECT sum(credits) FROM usage_daily)"
     ).result_rows
-    names = ("metered", "entries", "accounts", "dead_letters", "rolled_up", "credits")
+    names = ("metered", "entries", "accounts", "statements", "dead_letters", "rolled_up", "credits")
     return Totals(**dict(zip(names, row, strict=True)))
 
 
@@ -288,7 +316,7 @@ def _as_environment(settings: Settings) -> dict[str, str]:
 
 
 def topic_ids(settings: Settings) -> dict[str, str]:
-    """The broker's ids of the four topics that the sink reads."""
+    """The broker's ids of the topics that the sink reads."""
     broker = admin(settings.kafka)
     names = [topic_name(settings.kafka, topic) for topic in TABLES]
     return {name: topic_id(broker, name, timeout_seconds=10) for name in names}

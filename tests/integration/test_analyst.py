@@ -16,7 +16,7 @@ from pipeline.query.accounts import balance, newest_entries, usage
 from pipeline.query.explanation import explain
 from pipeline.settings import ClickHouseSettings, Settings
 from pipeline.sink.insert import TABLES
-from tests.integration.sinking import NOW_MS, Record, charged, dead_letter, metered
+from tests.integration.sinking import NOW_MS, Record, charged, dead_letter, metered, statement
 
 pytestmark = pytest.mark.integration
 
@@ -90,7 +90,7 @@ def test_three_clients_and_two_protocols_give_one_answer(stored: Settings, analy
 
 
 def test_an_analyst_cannot_change_a_record(analyst: Client) -> None:
-    for statement in (
+    for forbidden in (
         "INSERT INTO metered_records (account_id) VALUES ('x')",
         "ALTER TABLE ledger_entries DELETE WHERE 1",
         "TRUNCATE TABLE usage_daily",
@@ -99,7 +99,7 @@ def test_an_analyst_cannot_change_a_record(analyst: Client) -> None:
         "SYSTEM REFRESH VIEW usage_daily_settled_mv",
     ):
         with pytest.raises(DatabaseError, match=r"ACCESS_DENIED|READONLY"):
-            analyst.command(statement)
+            analyst.command(forbidden)
 
 
 def test_a_block_that_comes_twice_is_in_the_tables_and_in_the_rollup_once(
@@ -135,6 +135,19 @@ def test_the_newest_balance_wins_in_whatever_order_it_comes(stored: Settings, an
     assert found["grants"][0]["remaining"] == "98.5"
     assert found["grants"][0]["expires_at"] is None
     assert balance(analyst, "nobody") is None
+
+
+def test_a_closed_period_and_what_is_set_aside_can_be_read(stored: Settings, analyst: Client) -> None:
+    with closing(open_client(stored.clickhouse)) as owner:
+        for token in ("a period", "the same row cut anew"):
+            store(owner, [statement("a", partition=0, offset=3)], token)
+    (period,) = analyst.query("SELECT * FROM account_statements_v1").named_results()
+    moved = period["granted"] - period["used"] - period["expired"] - period["voided"]
+    assert period["opening"] + moved == period["closing"] == Decimal("98.5")
+    (newest,) = analyst.query(
+        "SELECT next_plan, status, held, holds.hold_id, period_used FROM account_balances_v1 WHERE account_id = 'a'"
+    ).result_rows
+    assert newest == ("free", "open", Decimal(8), ["h"], Decimal("1.5"))
 
 
 def test_usage_counts_each_outcome_and_only_what_was_charged(analyst: Client) -> None:

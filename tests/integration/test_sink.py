@@ -22,7 +22,7 @@ from pipeline.sink.plan import BlockLimits, Buffer, block_token, next_plan
 from pipeline.sink.plan_log import PlanLog, newest_plan
 from pipeline.sink.worker import serve
 from schemas.sink_plan import SinkPlan
-from schemas.topics import LEDGER_ENTRIES, METERED_RECORDS, SINK_PLANS
+from schemas.topics import ACCOUNT_STATEMENTS, LEDGER_ENTRIES, METERED_RECORDS, SINK_PLANS
 from tests import stack
 from tests.integration.proxy import Proxy
 from tests.integration.sinking import (
@@ -35,6 +35,7 @@ from tests.integration.sinking import (
     metered,
     prepare,
     sinks,
+    statement,
     topic_ids,
     totals,
     wait_for_totals,
@@ -74,11 +75,12 @@ def serving(settings: Settings) -> Generator[list[BaseException], None, None]:
         thread.join(30)
 
 
-def expect(events: int, *, accounts: int = 1, dead_letters: int = 0) -> Totals:
+def expect(events: int, *, accounts: int = 1, statements: int = 0, dead_letters: int = 0) -> Totals:
     return Totals(
         metered=events,
         entries=events,
         accounts=accounts,
+        statements=statements,
         dead_letters=dead_letters,
         rolled_up=events,
         credits=Decimal("1.5") * events,
@@ -121,10 +123,11 @@ def test_committed_records_are_stored_once_and_aborted_ones_never(
     worker.publish(0, charged("a", partition=0, offsets=range(100)))
     worker.publish(0, charged("a", partition=0, offsets=range(1000, 1100)), commit=False)
     worker.publish(1, [*charged("b", partition=1, offsets=range(50)), dead_letter(partition=1, offset=50)])
+    worker.publish(1, [statement("b", partition=1, offset=51)])
     with serving(deployed):
-        wait_for_totals(database, expect(150, accounts=2, dead_letters=1))
+        wait_for_totals(database, expect(150, accounts=2, statements=1, dead_letters=1))
         worker.publish(0, charged("c", partition=0, offsets=range(100, 130)))
-        wait_for_totals(database, expect(180, accounts=3, dead_letters=1))
+        wait_for_totals(database, expect(180, accounts=3, statements=1, dead_letters=1))
 
 
 def test_amounts_instants_and_nested_values_arrive_exactly(deployed: Settings, database: Client) -> None:
@@ -155,12 +158,14 @@ def test_amounts_instants_and_nested_values_arrive_exactly(deployed: Settings, d
 
 
 @pytest.mark.parametrize(
-    "tables_done", [0, 1, 2, 4], ids=["before the insert", "after one table", "after two", "after all"]
+    "tables_done",
+    [0, 1, 2, len(TABLES)],
+    ids=["before the insert", "after one table", "after two", "after all"],
 )
 def test_a_crash_after_the_plan_repeats_it_and_doubles_nothing(
     deployed: Settings, database: Client, tables_done: int
 ) -> None:
-    records = charged("a", partition=0, offsets=range(60))
+    records = [*charged("a", partition=0, offsets=range(60)), statement("a", partition=0, offset=59)]
     worker = Worker(deployed)
     worker.publish(0, records)
     worker.publish(0, charged("a", partition=0, offsets=range(60, 100)))
@@ -170,7 +175,26 @@ def test_a_crash_after_the_plan_repeats_it_and_doubles_nothing(
     # A sink that would cut other blocks, had it the choice.
     recut = deployed.model_copy(update={"sink": deployed.sink.model_copy(update={"batch_rows_max": 7})})
     with serving(recut):
-        wait_for_totals(database, expect(100))
+        wait_for_totals(database, expect(100, statements=1))
+
+
+@pytest.mark.parametrize("inserted", [True, False], ids=["settled", "to be repeated"])
+def test_a_plan_of_a_release_that_stored_fewer_topics_goes_on_and_the_new_topic_begins_at_its_beginning(
+    deployed: Settings, database: Client, *, inserted: bool
+) -> None:
+    records = charged("a", partition=0, offsets=range(20))
+    worker = Worker(deployed)
+    worker.publish(0, records)
+    worker.publish(0, [statement("a", partition=0, offset=20)])
+    plan, blocks = planned(deployed, 0, records)
+    insert(database, plan, blocks)
+    new = topic_name(deployed.kafka, ACCOUNT_STATEMENTS)
+    older = [each for each in plan.ranges if each.topic != new]
+    if inserted:
+        older = [each.model_copy(update={"first": each.end}) for each in older]
+    PlanLog(deployed, 0).write(plan.model_copy(update={"ranges": older, "inserted": inserted}))
+    with serving(deployed):
+        wait_for_totals(database, expect(20, statements=1))
 
 
 def test_a_sink_that_lost_its_partition_can_insert_its_plan_late_but_plan_nothing_more(
