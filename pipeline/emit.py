@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, assert_never
 import orjson
 
 from pipeline.domain.account import Account, Hold
-from pipeline.domain.answers import Answer, HoldState, Obeyed, Refused
+from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
 from pipeline.domain.grants import Grant, GrantShare
@@ -261,14 +261,18 @@ def _grant_balance(grant: Grant, left: Credits) -> dict[str, Any]:
 def command_result(command: Command, answer: Answer, account: Account | None, place: Place) -> OutRecord:
     """The answer to a command. Where credits were missing it says how many, and when there will be more."""
     match answer:
-        case Obeyed(hold=hold):
+        case Obeyed(hold=hold, plan_change=change):
             outcome, reason, detail, shortage = "accepted", "", "", None
         case Refused(reason, detail, required):
-            outcome, hold = "refused", None
+            outcome, hold, change = "refused", None, None
             shortage = None if required is None or account is None else _shortage(account, required)
         case _:
             assert_never(answer)
-    told = {"hold": None if hold is None else _hold_state(hold), "shortage": shortage}
+    told = {
+        "hold": None if hold is None else _hold_state(hold),
+        "plan_change": None if change is None else _plan_change(change),
+        "shortage": shortage,
+    }
     return _command_record(
         command, (outcome, outcome, reason, detail), told, account, place, first_offset=place.offset
     )
@@ -288,7 +292,7 @@ def command_repeated(
             "expires_at": None,
         }
     outcome = ("duplicate", "accepted" if reason is None else "refused", reason or "", "")
-    told = {"hold": hold, "shortage": None}
+    told = {"hold": hold, "plan_change": None, "shortage": None}
     return _command_record(command, outcome, told, account, place, first_offset=first.offset)
 
 
@@ -333,6 +337,10 @@ def _hold_state(hold: HoldState) -> dict[str, Any]:
         "images": hold.images,
         "expires_at": format_instant(hold.expires_at),
     }
+
+
+def _plan_change(change: PlanChange) -> dict[str, str]:
+    return {"plan": change.plan_id, "effective_at": format_instant(change.effective_at)}
 
 
 def _shortage(account: Account, required: Credits) -> dict[str, str]:

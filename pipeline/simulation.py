@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.boundaries import Boundaries
-from pipeline.client.commands import CommandKey, signed
+from pipeline.client.commands import CommandKey, command_type, signed
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
@@ -150,6 +150,7 @@ class Simulation:
         )
 
 
+_CAPTURE: Final = command_type("capture")
 _TICKED: Final = {"outcome": "tick", "reason": "", "credits": "0", "balance_after": None}
 
 
@@ -157,7 +158,9 @@ def _answers(folded: Folded) -> dict[int, dict[str, Any]]:
     answers: dict[int, dict[str, Any]] = {}
     for record in folded.records:
         if record.topic in _ANSWER_OF_TOPIC:
-            outcome = orjson.loads(record.value)
+            outcome = orjson.loads(
+                record.value
+            )  # Of a capture the command's answer follows the metered record.
             answers[outcome["offset"]] = _ANSWER_OF_TOPIC[record.topic](outcome)
     return answers
 
@@ -168,8 +171,19 @@ def _of_usage(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_command(record: dict[str, Any]) -> dict[str, Any]:
-    names = ("outcome", "reason", "balance_after", "detail", "account_id")
-    return {"credits": "0", **{name: record[name] for name in names}}
+    names = (
+        "outcome",
+        "reason",
+        "balance_after",
+        "available_after",
+        "detail",
+        "hold",
+        "shortage",
+        "account_id",
+    )
+    charged = record["type"] == _CAPTURE and record["outcome"] == "accepted"
+    credits_charged = record["hold"]["credits"] if charged else "0"
+    return {"credits": credits_charged, **{name: record[name] for name in names}}
 
 
 def _of_dead_letter(record: dict[str, Any]) -> dict[str, Any]:

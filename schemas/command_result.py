@@ -42,6 +42,14 @@ class HoldAnswer(WireModel):
     expires_at: UtcInstant | None = None
 
 
+class PlanChangeAnswer(WireModel):
+    """The plan that was asked for."""
+
+    plan: str
+    effective_at: UtcInstant
+    """From when it counts: this moment of an upgrade, else the period's end."""
+
+
 class Shortage(WireModel):
     """What was missing, and when there will be more."""
 
@@ -67,6 +75,8 @@ class CommandResult(WireModel):
     """The refusal in words; empty when accepted and on duplicates."""
     hold: HoldAnswer | None
     """Of hold, capture and release, when accepted."""
+    plan_change: PlanChangeAnswer | None
+    """Of a change of plan, when accepted. Not repeated on duplicates."""
     shortage: Shortage | None
     """Of a refusal for want of credits."""
     balance_after: CreditAmount

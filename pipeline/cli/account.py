@@ -1,24 +1,16 @@
-"""`creditstream account …`: signed commands, and what an account holds."""
+"""`creditstream account …`: commands on an account, and what an account holds."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from pipeline.cli.exits import EXIT_CODES_HELP, CliError, Exit
+from pipeline.cli.commanding import Account, CommandId, Json, Reason, checked, command
+from pipeline.cli.exits import EXIT_CODES_HELP
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from pipeline.client.commands import CommandKey
-    from pipeline.settings import Settings
-
-SOURCE: Final = "/operators/creditstream-cli"
-
-app = typer.Typer(no_args_is_help=True, help="Open accounts, give and take back credits, show what is there.")
-Account = Annotated[str, typer.Argument(metavar="ACCOUNT")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout")]
-CommandId = Annotated[str, typer.Option("--id", help="Of the command; the same for every resend")]
+app = typer.Typer(
+    no_args_is_help=True, help="Open and close accounts, give and take back credits, show what is there."
+)
 Instant = Annotated[
     str | None, typer.Option(metavar="INSTANT", help="RFC 3339, such as 2027-01-01T00:00:00Z")
 ]
@@ -34,7 +26,7 @@ def open_account(
     """Open an account on a plan; its first monthly grant follows at once."""
     from schemas.account_command import OpenAccount
 
-    _command("open", account, _checked(OpenAccount, plan=plan), command_id, as_json=as_json)
+    command("open", account, checked(OpenAccount, plan=plan), command_id, as_json=as_json)
 
 
 def grant(
@@ -57,7 +49,7 @@ def grant(
     from schemas.account_command import IssueGrant
 
     name = command_id or new_id()
-    data = _checked(
+    data = checked(
         IssueGrant,
         grant_id=grant_id or f"grant-{name}",
         kind=kind,
@@ -67,86 +59,36 @@ def grant(
         expires_at=expires,
         source=note,
     )
-    _command("grant", account, data, name, as_json=as_json)
+    command("grant", account, data, name, as_json=as_json)
 
 
 def void_grant(
     account: Account,
     grant_id: Annotated[str, typer.Argument(metavar="GRANT_ID")],
     *,
-    reason: Annotated[str, typer.Option(help="For the record")] = "",
+    reason: Reason = "",
     command_id: CommandId = "",
     as_json: Json = False,
 ) -> None:
     """Take back what is left of a grant. What was used stays used."""
     from schemas.account_command import VoidGrant
 
-    _command(
+    command(
         "void_grant",
         account,
-        _checked(VoidGrant, grant_id=grant_id, reason=reason),
+        checked(VoidGrant, grant_id=grant_id, reason=reason),
         command_id,
         as_json=as_json,
     )
 
 
-def _checked(model: "type[BaseModel]", **data: Any) -> dict[str, Any]:
-    """The command's data as the wire has it. A slip of the fingers ends here, with exit code 2."""
-    from pydantic import ValidationError
+def close(
+    account: Account, *, reason: Reason = "", command_id: CommandId = "", as_json: Json = False
+) -> None:
+    """Close an account for good: what is left is voided, holds are released, the period gets its statement."""
+    from schemas.account_command import CloseAccount
 
-    given = {name: value for name, value in data.items() if value not in {None, ""}}
-    try:
-        checked = model.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CliError(
-            Exit.USAGE,
-            f"expected another {'.'.join(str(part) for part in first['loc'])}, got {first['input']!r}",
-            why=first["msg"],
-        ) from error
-    # As given, not as parsed: the signature covers these very bytes.
-    return {name: given[name] for name in checked.model_fields_set}
-
-
-def _command(name: str, account: str, data: dict[str, Any], command_id: str, *, as_json: bool) -> None:
-    from pipeline.cli.answers import answer_of, exit_of, write_words
-    from pipeline.cli.output import write_json
-    from pipeline.client.commands import signed, unsigned_command
-    from pipeline.client.events import encode
-    from pipeline.client.origin import new_id, now_text
-    from pipeline.client.outcomes import OutcomeReader
-    from pipeline.client.publisher import Publisher
-    from pipeline.settings import Settings
-
-    settings = Settings()
-    command = unsigned_command(
-        name, account=account, command_id=command_id or new_id(), source=SOURCE, time=now_text(), data=data
-    )
-    key = _key(settings)
-    # The publisher first: it finds the broker while the reader looks where the topics end.
-    with (
-        Publisher(settings) as publisher,
-        OutcomeReader(settings, ("command_result", "dead_letter")) as reader,
-    ):
-        position = publisher.publish(*encode(signed(command, key)))
-        outcome = reader.wait([position])[position]
-    (write_json if as_json else write_words)(answer_of(outcome))
-    if code := exit_of(outcome):
-        raise typer.Exit(code)
-
-
-def _key(settings: "Settings") -> "CommandKey":
-    from pipeline.client.commands import command_key
-
-    key = command_key(settings)
-    if key is None:
-        raise CliError(
-            Exit.USAGE,
-            f"there is no command key {settings.command_key_id!r} to sign with",
-            why="account commands are signed; the local stack makes a key in its settings.json",
-            next_step="`creditstream up`, or set CREDITSTREAM_COMMAND_KEY_ID and CREDITSTREAM_COMMAND_KEYS",
-        )
-    return key
+    command("close", account, checked(CloseAccount, reason=reason), command_id, as_json=as_json)
 
 
 def register() -> None:
@@ -158,7 +100,8 @@ def register() -> None:
         "open": open_account,
         "grant": grant,
         "void-grant": void_grant,
+        "close": close,
         "show": show,
     }
-    for name, command in commands.items():
-        app.command(name, epilog=EXIT_CODES_HELP)(guarded(command))
+    for name, each in commands.items():
+        app.command(name, epilog=EXIT_CODES_HELP)(guarded(each))

@@ -1,13 +1,22 @@
 """Outcomes for people and programs: one shape for everything that can become of an event or a command."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from pipeline.cli.exits import Exit
 from pipeline.cli.output import write
 from pipeline.client.outcomes import Outcome
 
-_SHARED = ("reason", "accepted_at", "partition", "offset")
+_SHARED: Final = ("reason", "accepted_at", "partition", "offset")
+_SHOWN: Final = {
+    "metered_record": (
+        "event_id", "source", "account_id", "service", "outcome", "credits", "rated_credits", "balance_after",
+    ),
+    "command_result": (
+        "command_id", "account_id", "type", "outcome", "first_outcome", "detail", "hold", "plan_change", "shortage",
+        "balance_after", "available_after",
+    ),
+}  # fmt: skip
 
 
 def answer_of(outcome: Outcome) -> dict[str, Any]:
@@ -15,20 +24,8 @@ def answer_of(outcome: Outcome) -> dict[str, Any]:
     record = outcome.record
     shared = {name: record[name] for name in _SHARED}
     match outcome.kind:
-        case "metered_record":
-            names = ("event_id", "source", "account_id", "service", "outcome", "credits", "rated_credits")
-            return {**_picked(record, *names), "balance_after": record["balance_after"], **shared}
-        case "command_result":
-            names = (
-                "command_id",
-                "account_id",
-                "type",
-                "outcome",
-                "first_outcome",
-                "detail",
-                "balance_after",
-            )
-            return {**_picked(record, *names), **shared}
+        case "metered_record" | "command_result":
+            return {**_picked(record, *_SHOWN[outcome.kind]), **shared}
         case "dead_letter":
             found = {"event_id": record["event_id"], "account_id": record["account_id"]}
             return {**found, "outcome": "dead_letter", **_picked(record, "detail", "pointer"), **shared}
@@ -66,6 +63,38 @@ def write_words(answer: dict[str, Any]) -> None:
         case "duplicate" if "service" in answer:
             words = f"first answered with {answer['rated_credits']} credits, nothing charged again"
         case _:
-            reason = f"{answer['reason']}: {answer['detail']}, " if answer["reason"] else ""
-            words = f"{reason}balance {answer['balance_after']}"
+            words = _command_words(answer)
     write(f"{answer['outcome']:12} {name}  {words}")
+
+
+def _command_words(answer: dict[str, Any]) -> str:
+    """What a command did, or what is missing, and then the balance."""
+    parts: list[str] = []
+    if answer["reason"]:
+        parts.append(f"{answer['reason']}: {answer['detail']}" if answer["detail"] else answer["reason"])
+    if answer["shortage"]:
+        shortage = answer["shortage"]
+        parts.append(f"required {shortage['required']}, available {shortage['available']}")
+        parts.append(f"resets at {shortage['resets_at']}")
+    if answer["plan_change"]:
+        change = answer["plan_change"]
+        at_once = change["effective_at"] == answer["accepted_at"]
+        parts.append(f"plan {change['plan']} " + ("at once" if at_once else f"from {change['effective_at']}"))
+    if answer["hold"]:
+        parts.append(_hold_words(answer["hold"], answer["type"]))
+    parts.append(f"balance {answer['balance_after']}")
+    if answer["available_after"] != answer["balance_after"]:
+        parts.append(f"available {answer['available_after']}")
+    return ", ".join(parts)
+
+
+def _hold_words(hold: dict[str, Any], command_type: str) -> str:
+    images = f" for {hold['images']} image(s)" if hold["images"] else ""
+    match command_type.split(".")[-2]:
+        case "capture":
+            return f"{hold['credits']} credits charged{images}"
+        case "release":
+            return f"hold {hold['hold_id']} given back"
+        case _:
+            until = f" until {hold['expires_at']}" if hold["expires_at"] else ""
+            return f"{hold['credits']} credits held{images}{until}"

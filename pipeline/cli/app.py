@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from pipeline.cli import account, bench, demo, look, price, send, services, simulate, stack, watch
+from pipeline.cli import account, bench, demo, hold, look, plan, price, send, services, simulate, stack, watch
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
 from pipeline.cli.output import write
 
@@ -54,9 +54,10 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
 _register(USE, demo.demo, send.send)
-account.register()
-app.add_typer(account.app, name="account", rich_help_panel=USE)
-_register(LOOK, look.balance, look.usage, look.explain, look.sql, watch.tail, watch.reconcile)
+for group in (account, plan, hold):
+    group.register()
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=USE)
+_register(LOOK, look.balance, look.usage, look.statement, look.explain, look.sql, watch.tail, watch.reconcile)
 _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.setup)
 _register("Measure it", bench.bench)

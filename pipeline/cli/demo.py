@@ -133,9 +133,9 @@ def _shown(settings: "Settings", say: Callable[[str], None], began: float) -> Sh
 
 
 def _write(shown: Shown, *, runs_on: bool) -> None:
-    from pipeline.cli.look import write_usage
     from pipeline.cli.output import write, write_table
     from pipeline.cli.receipts import receipt_lines
+    from pipeline.cli.tables import write_usage
     from pipeline.cli.watch import write_report
     from pipeline.demo import EXAMPLES
 

@@ -1,7 +1,7 @@
 """What ClickHouse knows, for people: balances, usage, why a charge is what it is, and any question in SQL."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -10,9 +10,9 @@ from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
     from pipeline.clickhouse import Client
-    from pipeline.query.accounts import UsageBy
 
 NEWEST_ENTRIES: Final = 10
+STATEMENTS_MAX: Final = 1000
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout")]
 
@@ -20,6 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout")]
 def balance(account: Account, *, as_json: Json = False) -> None:
     """Show what an account has left, and in which grants."""
     from pipeline.cli.output import write_json
+    from pipeline.cli.tables import write_balance
 
     found = _balance(_analyst(), account)
     (write_json if as_json else write_balance)(found)
@@ -28,6 +29,7 @@ def balance(account: Account, *, as_json: Json = False) -> None:
 def show(account: Account, *, as_json: Json = False) -> None:
     """Show an account: its balance, its grants, and its newest ledger entries."""
     from pipeline.cli.output import write_json, write_table
+    from pipeline.cli.tables import write_balance
     from pipeline.query.accounts import newest_entries
 
     client = _analyst()
@@ -41,6 +43,28 @@ def show(account: Account, *, as_json: Json = False) -> None:
     write_table(names, [[entry[name] for name in names] for entry in entries], title="Newest ledger entries")
 
 
+def statement(
+    account: Account,
+    *,
+    last: Annotated[int, typer.Option(min=1, max=STATEMENTS_MAX, help="How many, the newest first")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Show the statements of closed periods: opening + granted - used - expired - voided = closing."""
+    from pipeline.cli.output import say, write_json, write_table
+    from pipeline.query.accounts import newest_statements
+
+    client = _analyst()
+    found = newest_statements(client, account, last)
+    running = None if found else _balance(client, account)
+    if as_json:
+        write_json({"account_id": account, "statements": found})
+    elif running is not None:
+        say(f"No period of {account} has ended. The first ends at {running['period_end']}.")
+    else:
+        names = [name for name in found[0] if name != "last_entry_seq"]
+        write_table(names, [[each[name] for name in names] for each in found])
+
+
 def usage(
     account: Account,
     *,
@@ -51,6 +75,7 @@ def usage(
 ) -> None:
     """Show what an account used, by service or by UTC day."""
     from pipeline.cli.output import say, write_json
+    from pipeline.cli.tables import write_usage
     from pipeline.query import accounts
 
     rows = accounts.usage(
@@ -166,27 +191,3 @@ def _instant(text: str, option: str) -> str:
         return format_instant(parse_instant(text)) if text else ""
     except ValueError as error:
         raise CliError(Exit.USAGE, f"{option} is no instant", why=str(error)) from error
-
-
-def write_balance(found: Mapping[str, Any]) -> None:
-    """A balance in words and a table of its grants."""
-    from pipeline.cli.output import write, write_table
-
-    held = f" ({found['held']} of {found['posted']} held)" if found["held"] != "0" else ""
-    write(f"{found['account_id']}  {found['available']} credits available{held}")
-    write(f"plan {found['plan']}, period {found['period_start']} to {found['period_end']}")
-    names = ("grant_id", "kind", "remaining", "credits", "priority", "expires_at")
-    rows = [[grant[name] or "never" for name in names] for grant in found["grants"]]
-    write_table(names, rows)
-
-
-def write_usage(rows: list[dict[str, Any]], by: "UsageBy") -> None:
-    """Usage as a table with its total."""
-    from decimal import Decimal
-
-    from pipeline.cli.output import write_table
-
-    names = (by, "metered", "denied", "duplicates", "images", "credits")
-    counts = [sum(row[name] for row in rows) for name in names[1:-1]]
-    total = ["total", *counts, format(sum((Decimal(row["credits"]) for row in rows), Decimal(0)), "f")]
-    write_table(names, [*[[row[name] for name in names] for row in rows], total])

@@ -10,6 +10,7 @@ _REASONS: Final = {
     "insufficient_credits": "the account had less than this costs; the whole request was refused",
     "credits_exhausted": "the account had no credits left",
     "plan_paused": "the free plan's credits are used up: paused until the next period",
+    "account_closed": "the account was closed",
 }
 
 

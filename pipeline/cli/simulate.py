@@ -22,7 +22,8 @@ def simulate(
     """Run usage events, account commands and ticks through the rules. Needs no Kafka.
 
     One JSON object a line in, one a line out, in order: `id`, `outcome` (metered, denied, duplicate, conflict,
-    dead_letter, accepted, refused, tick), `reason`, `credits`, `balance_after`.
+    dead_letter, accepted, refused, tick), `reason`, `credits`, `balance_after`. A capture's `credits` are what it
+    charged; a hold's stand in `hold`, and what it leaves in `available_after`.
 
     `accepted_at` (RFC 3339 or epoch milliseconds) says when the broker took the line, as Kafka's append time would.
     Left out, it is the line's before; in a log that never says it, the event's own `time`. A tick is

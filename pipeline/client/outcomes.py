@@ -23,6 +23,8 @@ _KIND_OF_TOPIC: Final[dict[str, OutcomeKind]] = {
     DEAD_LETTERS: "dead_letter",
 }
 EVERY_KIND: Final[tuple[OutcomeKind, ...]] = tuple(_KIND_OF_TOPIC.values())
+Position: TypeAlias = tuple[int, int]
+"""Partition and offset in the input log."""
 _POLL_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 0.1
 _POLL_RECORDS: Final = 2000
@@ -88,16 +90,23 @@ class OutcomeReader:
                 assert isinstance(value, bytes), "the worker writes no empty record on these topics"
                 yield Outcome(self._kinds[topic], orjson.loads(value))
 
-    def wait(self, positions: Collection[tuple[int, int]]) -> dict[tuple[int, int], Outcome]:
+    def wait(
+        self, positions: Collection[Position], *, commands: Collection[Position] = ()
+    ) -> dict[Position, Outcome]:
         """The outcomes of the events at these (partition, offset). Raises OutcomeTimeoutError.
 
+        At the position of a capture stands a metered record too: of `commands` only the answer is waited for.
         The wait is bounded by the time without progress, so that it fits one event and a million.
         """
         missing = set(positions)
-        found: dict[tuple[int, int], Outcome] = {}
+        found: dict[Position, Outcome] = {}
         deadline = time.monotonic() + self._timeout_seconds
         for outcome in self.stream() if missing else ():
-            if outcome is not None and (position := position_of(outcome)) in missing:
+            if (
+                outcome is not None
+                and (position := position_of(outcome)) in missing
+                and not (outcome.kind == "metered_record" and position in commands)
+            ):
                 missing.discard(position)
                 found[position] = outcome
                 deadline = time.monotonic() + self._timeout_seconds
@@ -122,6 +131,6 @@ class OutcomeReader:
         self.close()
 
 
-def position_of(outcome: Outcome) -> tuple[int, int]:
+def position_of(outcome: Outcome) -> Position:
     """Where in the input log the event stands that this is the outcome of."""
     return outcome.record["partition"], outcome.record["offset"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from pipeline.domain.account import Account
-from pipeline.domain.answers import Answer, Obeyed, Refused
+from pipeline.domain.answers import Answer, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import (
     CaptureHold,
     ChangePlan,
@@ -113,8 +113,10 @@ def _change_plan(account: Account, body: ChangePlan, around: Surroundings) -> An
         )
     old = plans[subscription.plan_id]
     if new.outranks(old):
-        return Obeyed(*upgrade(account, old, new, around.cause, around.at))
-    return Obeyed(change_at_boundary(account, new), Booked())
+        change = PlanChange(new.plan_id, around.at)
+        return Obeyed(*upgrade(account, old, new, around.cause, around.at), plan_change=change)
+    change = PlanChange(new.plan_id, subscription.period_end)
+    return Obeyed(change_at_boundary(account, new), Booked(), plan_change=change)
 
 
 def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:

@@ -24,6 +24,14 @@ class HoldState:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanChange:
+    """The plan that was asked for, and from when it counts: now, or the period's end."""
+
+    plan_id: str
+    effective_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """Usage that a capture charged; it is metered like any other."""
 
@@ -38,6 +46,7 @@ class Obeyed:
     booked: Booked
     hold: HoldState | None = None
     captured: Captured | None = None
+    plan_change: PlanChange | None = None
 
 
 @dataclass(frozen=True, slots=True)

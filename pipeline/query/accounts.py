@@ -8,13 +8,21 @@ from pipeline.query.rows import rows
 UsageBy = Literal["day", "service"]
 
 _BALANCE: Final = """
-SELECT account_id, plan, posted, held, available, grants, period_start, period_end, entry_seq, accepted_at
+SELECT
+    account_id, plan, next_plan, status, posted, held, available, holds, grants, period_used, period_start, period_end,
+    entry_seq, accepted_at
 FROM account_balances_v1 WHERE account_id = {account:String}
 """
 _ENTRIES: Final = """
 SELECT entry_seq, kind, credits, balance_after, booked_at, cause_source, cause_id, grants, partition, offset
 FROM ledger_entries_v1 WHERE account_id = {account:String}
 ORDER BY entry_seq DESC LIMIT {limit:UInt32}
+"""
+_STATEMENTS: Final = """
+SELECT
+    plan, period_start, period_end, opening, granted, used, expired, voided, closing, last_entry_seq
+FROM account_statements_v1 WHERE account_id = {account:String}
+ORDER BY partition_seq DESC, period_end DESC LIMIT {limit:UInt32}
 """
 _KEYS: Final[dict[UsageBy, str]] = {"day": "toDate(accepted_at) AS day", "service": "service"}
 _USAGE: Final = """
@@ -44,6 +52,11 @@ def balance(client: Client, account: str) -> dict[str, Any] | None:
 def newest_entries(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
     """The account's last ledger entries, the newest first."""
     return rows(client, _ENTRIES, {"account": account, "limit": limit})
+
+
+def newest_statements(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
+    """The account's last closed periods, the newest first."""
+    return rows(client, _STATEMENTS, {"account": account, "limit": limit})
 
 
 def usage(

@@ -140,6 +140,8 @@ def test_the_partition_has_seen_everything() -> None:
         ("duplicate", False, True),
         ("refused", True, False),
     }
+    changed = {each["plan_change"]["plan"] for each in results if each["plan_change"] is not None}
+    assert changed == {"pro", "starter"}
     assert {each["status"] for each in balances} == {"open", "closed"}
     assert any(each["holds"] and each["next_plan"] != each["plan"] for each in balances)
     assert {each["reason"] for each in dead} == {

@@ -78,6 +78,50 @@ def test_usage_and_commands_come_back_with_their_outcome_and_exit_code(cli: Cli,
         assert "unknown_grant" in cli("account", "void-grant", "acme", "pack", code=4).stdout
 
 
+def test_credits_are_asked_for_before_the_work(cli: Cli, settings: Settings) -> None:
+    with workers(settings, "worker") as [worker]:
+        write_settings(settings)
+        wait_until_held(settings, worker)
+        cli("account", "open", "acme")
+        assert "plan starter at once" in cli("plan", "change", "acme", "starter").stdout
+        assert "plan free from 2" in cli("plan", "cancel", "acme").stdout
+        assert "plan_unchanged" in cli("plan", "change", "acme", "free", code=4).stdout
+
+        place = ("hold", "place", "acme")
+        placed = cli(*place, "job", "image_generation", *GENERATION, "--images", "8").stdout
+        assert "16 credits held for 8 image(s)" in placed
+        assert "required 485, available 484" in cli(*place, "big", "--credits", "485", code=4).stdout
+        fits = (
+            *place,
+            "batch",
+            "image_analysis",
+            "--images",
+            "900",
+            "--partial",
+            "--seconds",
+            "60",
+            "--json",
+        )
+        assert answers(cli(*fits))[0]["hold"]["images"] == 484
+        assert "given back" in cli("hold", "release", "acme", "batch").stdout
+        done = ("hold", "capture", "acme", "job", "image_generation", *GENERATION, "--images", "5")
+        [captured] = answers(cli(*done, "--event-id", "e1", "--json"))
+        assert (captured["hold"]["credits"], captured["balance_after"]) == ("10", "490")
+        assert "hold_captured" in cli(*done, code=4).stdout
+        usage = ("send", "image_generation", "--account", "acme", *GENERATION, "--images", "5", "--id", "e1")
+        assert "nothing charged again" in cli(*usage).stdout
+
+        # Of a capture among lines the command's answer is shown, not the record of its usage.
+        cli("hold", "place", "acme", "line", "background_removal")
+        event = removal("acme", "e3")
+        line_usage = {name: event[name] for name in ("type", "id", "source", "time", "data")}
+        line = json.dumps(command_of(settings, "capture", hold_id="line", usage=line_usage))
+        [answer] = answers(cli("send", "-", "--json", stdin=line))
+        assert (answer["command_id"], answer["hold"]["credits"]) == ("capture", "2")
+        assert "balance 0" in cli("account", "close", "acme").stdout
+        assert "account_closed" in cli(*usage[:-1], "e2", code=4).stdout
+
+
 def test_lines_are_answered_in_their_order_whatever_they_hold(cli: Cli, settings: Settings) -> None:
     with workers(settings, "worker") as [worker]:
         write_settings(settings)
@@ -137,6 +181,36 @@ def test_people_see_balances_usage_and_reasons(cli: Cli, settings: Settings) -> 
     cli("explain", "e1", "--account", "nobody", code=3)
 
 
+def test_people_see_holds_plans_and_statements(cli: Cli, settings: Settings) -> None:
+    used, captured = removal("acme", "e1", images=10), removal("acme", "e2", images=2)
+    usage = {name: captured[name] for name in ("type", "id", "source", "time", "data")}
+    log = [
+        command_of(settings, "open", plan="free"),
+        used,
+        command_of(settings, "change_plan", plan="pro"),
+        command_of(settings, "change_plan", command_id="down", plan="starter"),
+        command_of(settings, "hold", command_id="h1", hold_id="job-1", credits="7.5"),
+        command_of(settings, "hold", command_id="h2", hold_id="job-2", credits="10"),
+        command_of(settings, "capture", hold_id="job-2", usage=usage),
+    ]
+    small_pipeline.run(settings, [LoadRecord(*cast("tuple[bytes, bytes]", encode(each)), ()) for each in log])
+    [balance] = answers(cli("balance", "acme", "--json"))
+    assert [balance[name] for name in ("posted", "held", "available", "plan", "next_plan", "status")] == [
+        "2476", "7.5", "2468.5", "pro", "starter", "open",
+    ]  # fmt: skip
+    shown = cli("balance", "acme").stdout
+    for words in ("(7.5 of 2476 held)", "plan pro (then starter)", "4 used", "job-1"):
+        assert words in shown
+    [statement] = answers(cli("statement", "acme", "--last", "1", "--json"))[0]["statements"]
+    amounts = [
+        statement[name] for name in ("plan", "opening", "granted", "used", "expired", "voided", "closing")
+    ]
+    assert amounts == ["free", "0", "50", "20", "0", "0", "30"]
+    assert "closing" in cli("statement", "acme").stdout
+    assert "2 × 2 image(s) = 4 credits" in cli("explain", "e2").stdout
+    cli("statement", "nobody", code=3)
+
+
 def test_the_analyst_asks_in_three_formats_and_changes_nothing(cli: Cli, settings: Settings) -> None:
     small_pipeline.run(settings, log_of_an_account(settings))
     query = "SELECT service, sum(credits) AS credits FROM metered_records_v1 GROUP BY service"
@@ -189,6 +263,15 @@ def removal(account: str, event_id: str, *, images: object = 1) -> dict[str, Any
         time=now_text(),
         data={"images": images},
     )
+
+
+def command_of(settings: Settings, name: str, *, command_id: str = "", **data: object) -> dict[str, Any]:
+    key = command_key(settings)
+    assert key is not None
+    command = unsigned_command(
+        name, account="acme", command_id=command_id or name, source="/test", time=now_text(), data=data
+    )
+    return signed(command, key)
 
 
 def log_of_an_account(settings: Settings) -> list[LoadRecord]:

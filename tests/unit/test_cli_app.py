@@ -1,5 +1,6 @@
 """The command line as such: it answers fast, talks on stderr, and ends with the codes it documents."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,23 @@ def test_every_help_documents_the_exit_codes(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Exit codes: 0 ok" in result.output
+
+
+def test_every_command_of_a_group_documents_the_exit_codes() -> None:
+    commands = [
+        (group.name or "", command.name or "")
+        for group in app.registered_groups
+        for command in (group.typer_instance.registered_commands if group.typer_instance else ())
+    ]
+    assert {("account", "close"), ("plan", "change"), ("hold", "place")} <= set(commands)
+    for command in commands:
+        assert "Exit codes: 0 ok" in CliRunner().invoke(app, [*command, "--help"]).output
+
+
+def test_the_plans_are_listed_without_a_server() -> None:
+    result = CliRunner().invoke(app, ["plan", "list", "--json"])
+    plans = {each["plan"]: each["monthly_credits"] for each in json.loads(result.stdout)["plans"]}
+    assert (plans["free"], plans["pro"]) == ("50", "2500")
 
 
 def test_the_version_is_the_distributions() -> None:
@@ -85,6 +103,19 @@ def test_an_unusable_setting_is_named_as_the_environment_spells_it(monkeypatch: 
         pytest.param(["send", "image_generation", "--account", "acme"], "quality", id="no quality"),
         pytest.param(["account", "grant", "acme", "many"], "credits", id="credits that are no number"),
         pytest.param(["account", "open", "acme"], "command key", id="no key to sign with"),
+        pytest.param(["hold", "place", "acme", "job"], "--credits", id="a hold of nothing"),
+        pytest.param(
+            ["hold", "place", "acme", "job", "image_analysis", "--credits", "5"],
+            "either",
+            id="a hold of usage and of an amount",
+        ),
+        pytest.param(
+            ["hold", "place", "acme", "job", "--credits", "5", "--images", "2"],
+            "either",
+            id="images of what?",
+        ),
+        pytest.param(["hold", "place", "acme", "job", "upscaling"], "output-width", id="a hold of no size"),
+        pytest.param(["hold", "capture", "acme", "a job", "image_analysis"], "hold_id", id="an unsafe name"),
     ],
 )
 def test_a_slip_is_told_before_anything_is_sent(arguments: list[str], said: str) -> None:

@@ -33,6 +33,10 @@ def grant(grant_id: str, credits: str, **more: object) -> dict[str, Any]:
     return {"type": "org.apimage.account.grant.v1", "subject": "acme", "data": data}
 
 
+def command(name: str, **data: object) -> dict[str, Any]:
+    return {"type": f"org.apimage.account.{name}.v1", "subject": "acme", "data": data}
+
+
 def removal(event_id: str, *, images: int = 1, **attributes: object) -> dict[str, Any]:
     return {
         "specversion": "1.0",
@@ -129,6 +133,35 @@ def test_an_unreadable_accepted_at_ends_the_run_after_the_answers_before_it() ->
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 1
     assert "line 2" in result.stderr
+
+
+def test_a_capture_is_answered_with_what_it_charged() -> None:
+    usage = {name: value for name, value in removal("done").items() if name in {"type", "data"}}
+    done = {name: removal("done", images=3)[name] for name in ("type", "id", "source", "time", "data")}
+    log = [
+        OPEN,
+        command("hold", hold_id="job", usage={**usage, "data": {"images": 5}}),
+        command("hold", hold_id="too-much", credits="41"),
+        command("hold", hold_id="other", credits="7.5"),
+        command("capture", hold_id="job", usage=done),
+        removal("done", images=3),
+        command("release", hold_id="job"),
+        command("change_plan", plan="starter"),
+    ]
+    *answers, balance = simulated(log, "--balances")
+    names = ("outcome", "reason", "credits", "balance_after", "available_after")
+    assert [tuple(each.get(name) for name in names) for each in answers] == [
+        ("accepted", "", "0", "50", "50"),
+        ("accepted", "", "0", "50", "40"),
+        ("refused", "insufficient_credits", "0", "50", "40"),
+        ("accepted", "", "0", "50", "32.5"),
+        ("accepted", "", "6", "44", "36.5"),
+        ("duplicate", "duplicate", "0", "44", None),
+        ("refused", "hold_captured", "0", "44", "36.5"),
+        ("accepted", "", "0", "494", "486.5"),
+    ]
+    assert [answers[2]["shortage"][name] for name in ("required", "available")] == ["41", "40"]
+    assert (balance["held"], balance["available"], balance["plan"]) == ("7.5", "486.5", "starter")
 
 
 def test_the_answers_do_not_depend_on_how_the_log_is_cut() -> None:

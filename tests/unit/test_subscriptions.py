@@ -116,8 +116,9 @@ def test_an_upgrade_gives_the_difference_at_once_and_keeps_anchor_and_use() -> N
     partition = opened("starter")
     partition.fold(issue_grant("70"), usage("image_analysis", images=100))
 
-    partition.fold(change_plan("pro", at=NOON + 10 * DAY), at=NOON + 10 * DAY)
+    *_, result = partition.fold(change_plan("pro", at=NOON + 10 * DAY), at=NOON + 10 * DAY)
 
+    assert result["plan_change"] == {"plan": "pro", "effective_at": format_instant(NOON + 10 * DAY)}
     assert partition.left() == {
         "monthly:2026-11-23": micros("400"), "upgrade:2026-12-03:pro": micros("2000"), "pack": micros("70"),
     }  # fmt: skip
@@ -148,6 +149,7 @@ def test_a_downgrade_takes_effect_at_the_boundary() -> None:
     (result,) = partition.fold(change_plan("starter"))
 
     assert (result["outcome"], partition.balance()) == ("accepted", "2500")
+    assert result["plan_change"] == {"plan": "starter", "effective_at": format_instant(BOUNDARY)}
     partition.fold(TICK, at=BOUNDARY)
     assert (partition.balance(), partition.of("balances")[-1]["plan"]) == ("500", "starter")
 
