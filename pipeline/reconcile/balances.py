@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
 from pipeline.reconcile.chain import FIRST_HASH, Link, micros
 from pipeline.reconcile.report import Difference, Findings, Kind
-from pipeline.reconcile.table import Table, TableRow
+from pipeline.reconcile.table import Table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
 from schemas.topics import ACCOUNT_BALANCES
@@ -16,7 +17,8 @@ from schemas.topics import ACCOUNT_BALANCES
 @dataclass(frozen=True, slots=True)
 class _Balance:
     posted: int
-    """Micro-credits."""
+    """Micro-credits, as is what is held."""
+    held: int
     entry_seq: int
 
 
@@ -29,7 +31,7 @@ class _Places:
     moved_on: frozenset[str]
 
 
-_NOTHING = TableRow(0, 0, 0, FIRST_HASH)
+_NOTHING: Final = _Balance(0, 0, 0)
 
 
 def check_balances(
@@ -41,18 +43,22 @@ def check_balances(
             _difference(Kind.TABLE_DIGEST, table, "changelog", "", table.digest_written, table.digest_found)
         )
     for account in sorted(table.rows.keys() | newest.keys()):
-        row, link = table.rows.get(account, _NOTHING), newest.get(account, Link(0, FIRST_HASH, 0))
-        entered = TableRow(link.balance, link.balance, link.entry_seq, link.entry_hash)
-        if row != entered:
-            findings.add(_difference(Kind.BALANCE_DIFFERS, table, "changelog", account, entered, row))
+        row, entered = table.rows.get(account), newest.get(account, Link(0, FIRST_HASH, 0))
+        # Whoever has no row must have no entries.
+        found = Link(0, FIRST_HASH, 0) if row is None else Link(row.entry_seq, row.entry_hash, row.posted)
+        if found != entered:
+            findings.add(_difference(Kind.BALANCE_DIFFERS, table, "changelog", account, entered, found))
+        elif row is not None and row.left != row.posted:
+            wanted, left = f"grants and holds of {row.posted}", f"grants and holds of {row.left}"
+            findings.add(_difference(Kind.BALANCE_DIFFERS, table, "changelog", account, wanted, left))
     for places in (_in_topic(log, table), _in_warehouse(warehouse, table)):
         _check_readers(table, places, findings)
 
 
 def _check_readers(table: Table, places: _Places, findings: Findings) -> None:
     for account in sorted((table.rows.keys() | places.newest.keys()) - places.moved_on):
-        row = table.rows.get(account, _NOTHING)
-        expected, found = _Balance(row.posted, row.entry_seq), places.newest.get(account)
+        row, found = table.rows.get(account), places.newest.get(account)
+        expected = _NOTHING if row is None else _Balance(row.posted, row.held, row.entry_seq)
         if found != expected:
             findings.add(_difference(Kind.BALANCE_DIFFERS, table, places.where, account, expected, found))
 
@@ -78,7 +84,9 @@ def _in_topic(log: Log, table: Table) -> _Places:
     for message in log.messages(ACCOUNT_BALANCES, table.partition):
         record = orjson.loads(message.value() or b"{}")
         if record["offset"] < table.next_offset:
-            newest[record["account_id"]] = _Balance(micros(record["posted"]), record["entry_seq"])
+            newest[record["account_id"]] = _Balance(
+                micros(record["posted"]), micros(record["held"]), record["entry_seq"]
+            )
         else:
             later.add(record["account_id"])
     # Compaction may have removed what an account that moved on had before the watermark.
@@ -88,9 +96,9 @@ def _in_topic(log: Log, table: Table) -> _Places:
 def _in_warehouse(warehouse: Warehouse, table: Table) -> _Places:
     newest: dict[str, _Balance] = {}
     later: set[str] = set()
-    for account, posted, entry_seq, offset in warehouse.balances(table.partition):
+    for account, posted, held, entry_seq, offset in warehouse.balances(table.partition):
         if offset < table.next_offset:
-            newest[account] = _Balance(micros(posted), entry_seq)
+            newest[account] = _Balance(micros(posted), micros(held), entry_seq)
         else:
             later.add(account)
     return _Places("account_balances", newest, frozenset(later))

@@ -3,9 +3,12 @@
 - each record of the input log, ticks aside, has exactly one outcome in Kafka, and no outcome lacks its input;
 - each outcome and each ledger entry stands in ClickHouse exactly once and unaltered, and nothing else does;
 - entries are numbered and chained without a gap, and each charge is the usage entry of the same event;
+- an accepted capture of a hold has beside its result one metered record, and no other command has;
+- each statement adds up, goes on from the one before, and says what the entries that it covers say;
 - an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
 
-Memory grows by ten bytes for each record of the partition and by its accounts, not by its records' size.
+Memory grows by ten bytes for each record of the partition and by its accounts and their statements, not by its
+records' size.
 """
 
 from array import array
@@ -16,19 +19,22 @@ from typing import Any
 
 import orjson
 
-from pipeline.kafka import Message
 from pipeline.reconcile.balances import check_balances
 from pipeline.reconcile.chain import Chains, micros
+from pipeline.reconcile.inputs import CAPTURE, CAPTURED, TIME, kind_of
 from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
-from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, Row, Shape, altered, beside
+from pipeline.reconcile.statements import Statements
+from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape, altered, beside
 from pipeline.reconcile.table import Table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
-from schemas.account_command import TICK_TYPE
-from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, LEDGER_ENTRIES, METERED_RECORDS
-
-_TICK = TICK_TYPE.encode()
-_EVENT, _TIME = 1, 2  # Of an input record: what wants an outcome, and a tick, which has none.
+from schemas.topics import (
+    ACCOUNT_EVENTS,
+    ACCOUNT_STATEMENTS,
+    COMMAND_RESULTS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
 
 
 @dataclass(slots=True)
@@ -54,8 +60,16 @@ class PartitionCheck:
         self._compare(DEAD, self._dead_letter)
         for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
             self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
-        chains = Chains(self.findings, whole=self.log.start_of(LEDGER_ENTRIES, self.table.partition) == 0)
-        self._compare(ENTRIES, lambda entry: self._entry(chains, entry))
+        chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES))
+        statements = Statements(
+            partition=self.table.partition,
+            findings=self.findings,
+            whole=self._is_whole(ACCOUNT_STATEMENTS),
+            entries_whole=chains.whole,
+        )
+        self._compare(STATEMENTS, statements.read)
+        self._compare(ENTRIES, lambda entry: self._entry(chains, statements, entry))
+        statements.finish(self.table.rows)
         self._check_answers()
         check_balances(self.log, self.table, self.warehouse, chains.newest, self.findings)
         watermark = self.table.next_offset
@@ -69,6 +83,9 @@ class PartitionCheck:
             charged_micros=self.charged,
         )
 
+    def _is_whole(self, topic: str) -> bool:
+        return self.log.start_of(topic, self.table.partition) == 0
+
     def _read_input(self) -> None:
         self.low = self.log.start_of(ACCOUNT_EVENTS, self.table.partition)
         size = max(self.table.next_offset - self.low, 0)
@@ -78,21 +95,26 @@ class PartitionCheck:
             place = (message.offset() or 0) - self.low
             if place >= size:
                 return
-            self.inputs[place] = _TIME if _is_tick(message) else _EVENT
+            self.inputs[place] = kind_of(message)
+        if ticks := self.inputs.count(TIME):
+            self.outcomes["tick"] = ticks
 
     def _metered(self, record: dict[str, Any]) -> None:
-        self._answered(METERED_RECORDS, record, record["outcome"], record["event_id"])
-        charged = micros(record["credits"])
+        place, charged = record["offset"] - self.low, micros(record["credits"])
+        if place >= 0 and self.inputs[place] == CAPTURE and record["outcome"] == "metered":
+            self.inputs[place] = CAPTURED  # Its outcome is the command's result.
+        else:
+            self._answered(METERED_RECORDS, record, record["outcome"], record["event_id"])
         self.charged += charged
-        place = record["offset"] - self.low
-        if 0 <= place < len(self.charges):
+        if place >= 0:
             self.charges[place] += charged
 
     def _dead_letter(self, record: dict[str, Any]) -> None:
         self._answered(DEAD.topic, record, "dead_letter", record["event_id"])
 
-    def _entry(self, chains: Chains, entry: dict[str, Any]) -> None:
+    def _entry(self, chains: Chains, statements: Statements, entry: dict[str, Any]) -> None:
         amount = chains.follow(entry)
+        statements.follow(entry, amount)
         place = entry["offset"] - self.low
         if entry["kind"] == "usage" and 0 <= place < len(self.charges):
             self.charges[place] += amount
@@ -103,16 +125,19 @@ class PartitionCheck:
         if place < 0:
             return  # Its input is older than the log keeps.
         self.answers[place] = min(self.answers[place] + 1, 255)
-        if self.answers[place] > 1 or self.inputs[place] != _EVENT:
-            doubled = self.answers[place] > 1
-            self._differ(
-                Kind.OUTCOME_DOUBLED if doubled else Kind.OUTCOME_WITHOUT_INPUT,
-                topic,
-                record["offset"],
-                (record["account_id"], event_id),
-                "one outcome" if doubled else "an input record",
-                f"{self.answers[place]} outcomes" if doubled else "none at this offset",
-            )
+        name, asked = (record["account_id"], event_id), self.inputs[place]
+        if self.answers[place] > 1:
+            found = f"{self.answers[place]} outcomes"
+            self._differ(Kind.OUTCOME_DOUBLED, topic, record["offset"], name, "one outcome", found)
+        elif asked in {0, TIME}:
+            found = "none at this offset"
+            self._differ(Kind.OUTCOME_WITHOUT_INPUT, topic, record["offset"], name, "an input record", found)
+        elif asked == CAPTURED and outcome != "accepted":
+            found = f"a capture that was answered {outcome}"
+            self._differ(Kind.CHARGE_WITHOUT_CAPTURE, topic, record["offset"], name, "an accepted one", found)
+        elif asked == CAPTURE and outcome == "accepted":
+            wanted = "the metered record of an accepted capture"
+            self._differ(Kind.NO_OUTCOME, METERED_RECORDS, record["offset"], name, wanted, "none")
 
     def _compare(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> None:
         """A topic with its table; `look` sees every record of the topic once."""
@@ -161,7 +186,7 @@ class PartitionCheck:
 
     def _check_answers(self) -> None:
         for place, kind in enumerate(self.inputs):
-            if kind == _EVENT and not self.answers[place]:
+            if kind not in {0, TIME} and not self.answers[place]:
                 name = self._name_of(self.low + place)
                 self._differ(Kind.NO_OUTCOME, ACCOUNT_EVENTS, self.low + place, name, "one outcome", "none")
             if self.charges[place]:
@@ -203,17 +228,3 @@ class PartitionCheck:
                 found=found,
             )
         )
-
-
-def _is_tick(message: Message) -> bool:
-    """A tick only tells the time. Looked for by its name first: it is rare, and parsing is not free."""
-    for name, text in dict(message.headers() or ()).items():
-        if name == "ce_type":
-            return text in (_TICK, TICK_TYPE)
-    value = message.value()
-    if value is None or _TICK not in value:
-        return False
-    try:
-        return bool(orjson.loads(value)["type"] == TICK_TYPE)
-    except (ValueError, KeyError, TypeError):
-        return False

@@ -22,8 +22,10 @@ class Kind(StrEnum):
     ROW_ALTERED = "row_altered"
     ROW_UNKNOWN = "row_unknown"
     CHAIN_BROKEN = "chain_broken"
+    CHARGE_WITHOUT_CAPTURE = "charge_without_capture"
     CHARGE_WITHOUT_ENTRY = "charge_without_entry"
     BALANCE_DIFFERS = "balance_differs"
+    STATEMENT_DIFFERS = "statement_differs"
     TABLE_DIGEST = "table_digest"
     ROLLUP_DIFFERS = "rollup_differs"
 
@@ -54,6 +56,7 @@ class PartitionReport:
     """Of the input log, ticks included."""
     accounts: int
     outcomes: Mapping[str, int]
+    """What became of each record, so that they add up to `records`; of an accepted capture that is `accepted`."""
     charged_micros: int
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from schemas.topics import DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
 
 Row: TypeAlias = Sequence[Any]
 """Fields in the order of a `Shape`; the first three are the input offset, the account and what tells rows of
@@ -53,6 +53,15 @@ ENTRIES: Final = Shape(
         "cause_source", "cause_id", "grants", "partition_seq", "previous_hash", "entry_hash",
     ),
     "cause_id",
+)  # fmt: skip
+STATEMENTS: Final = Shape(
+    ACCOUNT_STATEMENTS,
+    "account_statements",
+    (
+        "offset", "account_id", "period_start", "period_end", "plan", "opening", "granted", "used", "expired",
+        "voided", "closing", "last_entry_seq", "accepted_at", "partition_seq",
+    ),
+    "period_start",
 )  # fmt: skip
 DEAD: Final = Shape(
     DEAD_LETTERS,

@@ -6,20 +6,27 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.reconcile.instants import instant
 from pipeline.reconcile.topics import Log
 from schemas.topics import changelog
 
 CURSOR: Final = b"__cursor__"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
     posted: int
     """Micro-credits."""
     left: int
     """The sum over its grants and holds."""
+    held: int
     entry_seq: int
     entry_hash: str
+    closed: bool
+    period_start: str
+    opening: int
+    moved: tuple[int, ...]
+    """Granted, used, expired, voided since the period began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,16 @@ def _digest(key: bytes, row: bytes) -> int:
 
 def _row(row: bytes) -> TableRow:
     fields: dict[str, Any] = orjson.loads(row)
-    left = sum(grant[-1] for grant in fields["grants"])  # Its terms, then what is left of it.
-    left += sum(hold[1] for hold in fields["holds"])  # Its id, then what is set aside.
-    return TableRow(fields["posted"], left, fields["seq"], fields["hash"])
+    held = sum(hold[1] for hold in fields["holds"])  # Its id, then what is set aside.
+    opening, *moved = fields["totals"]
+    return TableRow(
+        posted=fields["posted"],
+        left=held + sum(grant[-1] for grant in fields["grants"]),  # Its terms, then what is left of it.
+        held=held,
+        entry_seq=fields["seq"],
+        entry_hash=fields["hash"],
+        closed=fields["closed"],
+        period_start=instant(fields["period"][2]),
+        opening=opening,
+        moved=tuple(moved),
+    )

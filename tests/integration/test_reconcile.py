@@ -8,11 +8,16 @@ import pytest
 
 from pipeline import kafka as clients
 from pipeline.clickhouse import Client, open_client
-from pipeline.load import CommandKey, LoadPlan, generate
+from pipeline.load import CommandKey, LoadPlan, LoadRecord, generate
 from pipeline.reconcile import Kind, Report, reconcile
-from pipeline.reconcile.topics import Log
-from pipeline.settings import Settings
+from pipeline.reconcile.partition import PartitionCheck
+from pipeline.reconcile.report import Findings
+from pipeline.reconcile.table import read_table
+from pipeline.reconcile.topics import OFFSET_BEGINNING, Log
+from pipeline.reconcile.warehouse import Warehouse
+from pipeline.settings import KafkaSettings, Settings
 from schemas import topics
+from schemas.account_command import TICK_TYPE
 from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
 from tests.integration import small_pipeline
 
@@ -27,9 +32,10 @@ def deployment(settings: Settings) -> Settings:
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 2})})
     plan = LoadPlan(
         seed=5, events=EVENTS, accounts=ACCOUNTS, base_ms=int(time.time() * 1000), malformed_share=0.05,
-        duplicate_share=0.05, conflict_share=0.02, dry_share=0.2,
+        duplicate_share=0.05, conflict_share=0.02, dry_share=0.2, hold_share=0.05, change_share=0.05,
     )  # fmt: skip
-    small_pipeline.run(settings, generate(plan, _key()))
+    tick = LoadRecord(b"", orjson.dumps({"type": TICK_TYPE}), ())
+    small_pipeline.run(settings, [*generate(plan, _key()), tick])
     return settings
 
 
@@ -61,7 +67,8 @@ def test_nothing_differs_where_all_went_well(deployment: Settings) -> None:
     assert report.equal
     assert report.accounts == ACCOUNTS
     assert sum(report.outcomes.values()) == report.records >= EVENTS
-    assert {"metered", "denied", "duplicate", "dead_letter", "accepted"} == report.outcomes.keys()
+    outcomes = {"metered", "denied", "duplicate", "dead_letter", "accepted", "refused", "tick"}
+    assert report.outcomes.keys() == outcomes
     assert all(each.equal_up_to == each.watermark for each in report.partitions)
 
 
@@ -103,6 +110,135 @@ def test_each_row_lost_altered_or_doubled_in_clickhouse_is_named(
     for each in report.partitions:
         changed = [offset for _, _, number, offset, _, _ in expected if number == each.partition]
         assert each.equal_up_to == min(changed, default=each.watermark)
+
+
+def _some_statement(client: Client) -> tuple[int, int, str]:
+    """Partition, offset and account of a statement with use in it."""
+    rows = client.query(
+        "SELECT partition, offset, account_id FROM account_statements WHERE used > 0 ORDER BY offset LIMIT 1"
+    ).result_rows
+    partition, offset, account_id = rows[0]
+    return int(partition), int(offset), str(account_id)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_changed_statement_in_clickhouse_is_named(
+    deployment: Settings, client: Client, change: str
+) -> None:
+    partition, offset, account = _some_statement(client)
+    sql, kind = CHANGES[change]
+    if kind is Kind.ROW_DOUBLED:
+        client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_statements")
+    where = f"partition = {partition} AND offset = {offset}"
+    client.command(sql.format(table="account_statements", amount="used", where=where))
+
+    (named,) = _report(deployment).differences
+    assert (named.kind, named.where, named.partition) == (kind, "account_statements", partition)
+    assert (named.offset, named.account_id) == (offset, account)
+
+
+STATEMENT_CHANGES: dict[str, tuple[dict[str, object], set[str]]] = {
+    "it does not add up": ({"used": "0.5"}, {"closing", "used"}),
+    "it adds up, but not to its entries": (
+        {"used": "0", "granted": "0", "closing": "0"},
+        {"used", "granted"},
+    ),
+    "it ends at another entry": ({"last_entry_seq": 1}, {"used"}),
+}
+
+
+@pytest.mark.parametrize("change", STATEMENT_CHANGES)
+def test_a_statement_that_is_not_what_its_entries_say_is_named(
+    deployment: Settings, client: Client, change: str
+) -> None:
+    partition, _, account = _some_statement(client)
+    changed, what = STATEMENT_CHANGES[change]
+    log = _Altered(deployment.kafka, topics.ACCOUNT_STATEMENTS, account, changed)
+    report = _checked(deployment, client, log, partition)
+    named = [each for each in report.listed if each.kind is Kind.STATEMENT_DIFFERS]
+    assert {each.account_id for each in named} == {account}
+    assert what <= {each.expected.split()[0] for each in named}
+
+
+def test_a_missing_newest_statement_shows_against_the_table(deployment: Settings, client: Client) -> None:
+    partition, _, account = _some_statement(client)
+    log = _Altered(deployment.kafka, topics.ACCOUNT_STATEMENTS, account, None)
+    named = [
+        each for each in _checked(deployment, client, log, partition).listed if each.account_id == account
+    ]
+    assert {(each.kind, each.where) for each in named} >= {(Kind.STATEMENT_DIFFERS, "changelog")}
+
+
+def test_a_capture_needs_its_metered_record_and_only_an_accepted_one_has_it(
+    deployment: Settings, client: Client
+) -> None:
+    where = "event_id LIKE 'held-%' ORDER BY offset LIMIT 1"
+    ((partition, offset, account),) = client.query(
+        f"SELECT partition, offset, account_id FROM metered_records WHERE {where}"
+    ).result_rows
+    result: dict[str, object] = {"outcome": "refused", "reason": "unknown_hold"}
+    for topic, changed, kind in (
+        (topics.METERED_RECORDS, None, Kind.NO_OUTCOME),
+        (topics.COMMAND_RESULTS, result, Kind.CHARGE_WITHOUT_CAPTURE),
+        (topics.COMMAND_RESULTS, None, Kind.NO_OUTCOME),
+    ):
+        log = _Altered(deployment.kafka, topic, str(account), changed, offset=int(offset))
+        named = {
+            (each.kind, each.offset) for each in _checked(deployment, client, log, int(partition)).listed
+        }
+        assert (kind, offset) in named, (topic, changed)
+
+
+def test_held_credits_of_table_and_topic_are_compared(deployment: Settings, client: Client) -> None:
+    ((partition, account),) = client.query(
+        "SELECT partition, account_id FROM account_balances_v1 WHERE status = 'open' LIMIT 1"
+    ).result_rows
+    log = _Altered(deployment.kafka, topics.ACCOUNT_BALANCES, str(account), {"held": "999"})
+    (named,) = _checked(deployment, client, log, int(partition)).listed
+    assert (named.kind, named.where, named.account_id) == (
+        Kind.BALANCE_DIFFERS,
+        topics.ACCOUNT_BALANCES,
+        account,
+    )
+
+
+class _Altered(Log):
+    """The log with one account's records of one topic changed, or without them: a topic itself is append-only."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topic: str,
+        account: str,
+        changed: dict[str, object] | None,
+        *,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(kafka)
+        self._altered = (topic, account, changed, offset)
+
+    def messages(
+        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING
+    ) -> Iterator[clients.Message]:
+        altered, account, changed, offset = self._altered
+        for message in super().messages(topic, partition, start=start):
+            if topic != altered or message.key() != account.encode():
+                yield message
+                continue
+            record = orjson.loads(message.value() or b"")
+            if offset is not None and record["offset"] != offset:
+                yield message
+            elif changed is not None:
+                message.set_value(orjson.dumps({**record, **changed}))
+                yield message
+
+
+def _checked(deployment: Settings, client: Client, log: Log, partition: int) -> Findings:
+    findings = Findings()
+    table = read_table(log, deployment.worker.app_id, partition)
+    PartitionCheck(log, table, Warehouse(client), findings).run()
+    log.close()
+    return findings
 
 
 def test_a_balance_altered_by_a_micro_credit_is_named(deployment: Settings, client: Client) -> None:
@@ -151,7 +287,10 @@ def test_an_entry_changed_in_kafka_breaks_the_chain(deployment: Settings) -> Non
 
 def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> None:
     changelog = topics.changelog(deployment.worker.app_id)
-    forged = b'{"v":1,"boundary":1,"plan":"free","seq":1,"hash":"","posted":1000000,"grants":[]}'
+    forged = (
+        b'{"v":1,"boundary":1,"plan":["free","free"],"period":[0,1,0,0],"closed":false,"totals":[0,0,0,0,0],'
+        b'"seq":1,"hash":"","posted":1000000,"grants":[],"pending":[],"holds":[]}'
+    )
     _append(deployment, changelog, 0, forged, key=b"forged")
 
     named = {(each.kind, each.where, each.account_id) for each in _report(deployment).differences}

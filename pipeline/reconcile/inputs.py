@@ -1,0 +1,43 @@
+"""What a record of the input log wants: one outcome, none (a tick), or beside its outcome a charge (a capture)."""
+
+from typing import Final
+
+import orjson
+
+from pipeline.kafka import Message
+from schemas.account_command import COMMAND_TYPE_PREFIX, TICK_TYPE
+
+EVENT: Final = 1
+TIME: Final = 2
+"""A tick: it only tells the time and has no outcome."""
+CAPTURE: Final = 3
+"""Of a hold. Accepted, it has a metered record beside its result."""
+CAPTURED: Final = 4
+"""A capture whose metered record was seen."""
+
+CAPTURE_TYPE: Final = f"{COMMAND_TYPE_PREFIX}capture.v1"
+_KINDS: Final = {TICK_TYPE: TIME, CAPTURE_TYPE: CAPTURE}
+_TICK, _CAPTURE = TICK_TYPE.encode(), CAPTURE_TYPE.encode()
+_ESCAPE: Final = b"\\u"
+
+
+def kind_of(message: Message) -> int:
+    """EVENT, TIME or CAPTURE. Looked for by name first: parsing every record is not free."""
+    headers = dict(message.headers() or ())
+    value = message.value() or b""
+    if "ce_type" in headers and not _is_structured(headers):
+        return _KINDS.get(_text(headers["ce_type"]), EVENT)
+    if _CAPTURE not in value and _TICK not in value and _ESCAPE not in value:
+        return EVENT
+    try:
+        return _KINDS.get(orjson.loads(value)["type"], EVENT)
+    except (ValueError, KeyError, TypeError):
+        return EVENT
+
+
+def _is_structured(headers: dict[str, str | bytes | None]) -> bool:
+    return _text(headers.get("content-type")).lower().startswith("application/cloudevents")
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
