@@ -14,7 +14,8 @@ from typing import Any, Final
 import orjson
 
 from pipeline.load.broken import Victim, spoiled
-from pipeline.load.record import STRUCTURED, CommandKey, LoadRecord, command, instant
+from pipeline.load.orders import Orders
+from pipeline.load.record import STRUCTURED, CommandKey, LoadRecord, account_id, command, instant
 from pipeline.load.usage import SHARES, UsageTemplate, templates
 
 __all__ = ["CommandKey", "LoadPlan", "LoadRecord", "generate"]
@@ -52,18 +53,18 @@ class LoadPlan:
     """Of accounts that are given far less than they will use."""
     top_up_share: float = 0.0005
     """Of events that are preceded by one more grant to their account."""
+    hold_share: float = 0.003
+    """Of events that are preceded by a hold on their account, and mostly by its capture."""
+    change_share: float = 0.0005
+    """Of events that are preceded by a change of plan of any account, now and then by its closure."""
     skew: float = 1.0
     """The exponent of Zipf's law; 0 uses all accounts alike."""
 
     def thresholds(self) -> tuple[float, ...]:
-        """The shares one upon the other, in the order malformed, duplicate, conflict, top-up, binary."""
-        shares = (self.malformed_share, self.duplicate_share, self.conflict_share)
-        return tuple(accumulate((*shares, self.top_up_share, self.binary_share)))
-
-
-def account_id(number: int) -> str:
-    """The id of the account with this rank, 0 being the busiest."""
-    return f"acct-{number:06d}"
+        """The shares one upon the other, in the order malformed, duplicate, conflict, top-up, hold, change, binary."""
+        faults = (self.malformed_share, self.duplicate_share, self.conflict_share)
+        commands = (self.top_up_share, self.hold_share, self.change_share)
+        return tuple(accumulate((*faults, *commands, self.binary_share)))
 
 
 def generate(plan: LoadPlan, key: CommandKey) -> Iterator[LoadRecord]:
@@ -114,8 +115,8 @@ def _grants(plan: LoadPlan, account: str, expected: int, random: Random) -> list
 
 
 def _usage(plan: LoadPlan, key: CommandKey, weights: list[float], random: Random) -> Iterator[LoadRecord]:
-    writer = _Writer(plan, random)
-    malformed, duplicate, conflict, top_up, binary = plan.thresholds()
+    writer, orders = _Writer(plan, random), Orders(key, random)
+    malformed, duplicate, conflict, _, _, orders_end, binary = plan.thresholds()
     assert binary <= 1, f"expected shares that add up to 1 at most, got {binary}"
     for number, (account, template) in enumerate(_draws(plan, weights, random)):
         chance = random.random()
@@ -127,11 +128,24 @@ def _usage(plan: LoadPlan, key: CommandKey, weights: list[float], random: Random
             yield random.choice(writer.sent)
         elif chance < conflict and writer.sent:
             yield writer.conflict()
-        elif chance < top_up:
-            yield writer.top_up(number, account, key)
+        elif chance < orders_end:
+            yield from _ordered(plan, orders, chance, writer.cause(number), (account, template))
             yield writer.usage(number, account, template)
         else:
             yield writer.binary(number, account, template)
+
+
+def _ordered(
+    plan: LoadPlan, orders: Orders, chance: float, cause: tuple[str, int], drawn: tuple[str, UsageTemplate]
+) -> Iterator[LoadRecord]:
+    """The commands that precede a usage event; `chance` says which."""
+    *_, top_up, hold, _, _ = plan.thresholds()
+    if chance < top_up:
+        yield orders.top_up(drawn[0], *cause)
+    elif chance < hold:
+        yield from orders.hold(*drawn, *cause)
+    else:
+        yield orders.change_plan(orders.anyone(plan.accounts), *cause)
 
 
 def _draws(plan: LoadPlan, weights: list[float], random: Random) -> Iterator[tuple[str, UsageTemplate]]:
@@ -184,8 +198,7 @@ class _Writer:
 
     def malformed(self, number: int, account: str) -> LoadRecord:
         self.spoiled += 1
-        time_ms = self.plan.base_ms + number // PACE_EVENTS
-        return spoiled(Victim(account, self.event_id(number), time_ms), self.spoiled - 1)
+        return spoiled(Victim(account, self.event_id(number), self.pace_ms(number)), self.spoiled - 1)
 
     def conflict(self) -> LoadRecord:
         """An earlier id with other content: one image more."""
@@ -195,14 +208,15 @@ class _Writer:
         data["images"] = data.get("images", 1) + 1
         return earlier._replace(value=orjson.dumps(event))
 
-    def top_up(self, number: int, account: str, key: CommandKey) -> LoadRecord:
-        grant_id = f"{account}/top-up-{number}"
-        data = {"grant_id": grant_id, "kind": "goodwill", "credits": f"{self.random.randint(1, 60)}.5"}
-        time_ms = self.plan.base_ms + number // PACE_EVENTS
-        return command(key, "grant", account, id=f"issue-{grant_id}", time_ms=time_ms, data=data)
-
     def event_id(self, number: int) -> str:
         return f"use-{self.plan.seed}-{number:09d}"
+
+    def cause(self, number: int) -> tuple[str, int]:
+        """What the names of commands at this event end with, and their time."""
+        return f"{self.plan.seed}-{number}", self.pace_ms(number)
+
+    def pace_ms(self, number: int) -> int:
+        return self.plan.base_ms + number // PACE_EVENTS
 
     def time(self, number: int) -> str:
         """Up to `JITTER_MS` before the pace: services' clocks differ, and their events come out of order."""

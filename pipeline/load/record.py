@@ -30,6 +30,11 @@ class CommandKey:
     secret: bytes = field(repr=False)
 
 
+def account_id(number: int) -> str:
+    """The id of the account with this rank, 0 being the busiest."""
+    return f"acct-{number:06d}"
+
+
 def instant(epoch_ms: int) -> str:
     """The wire's form of an instant: RFC 3339, UTC, milliseconds."""
     seconds, milliseconds = divmod(epoch_ms, 1000)

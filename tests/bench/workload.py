@@ -63,8 +63,9 @@ def publish(bootstrap_servers: str, directory: Path, *, name: str, events: int, 
     workload = Workload(kafka=kafka, directory=directory, records=0, warm_up_records=0)
     ensure_topics(workload.settings("publisher"))
     plan = LoadPlan(
-        seed=SEED, events=events, accounts=accounts, base_ms=time.time_ns() // 1_000_000, dry_share=0.0
-    )
+        seed=SEED, events=events, accounts=accounts, base_ms=time.time_ns() // 1_000_000, dry_share=0.0,
+        hold_share=0.0, change_share=0.0,
+    )  # fmt: skip
     publisher, topic, records = producer(kafka), topic_name(kafka, ACCOUNT_EVENTS), 0
     for record in generate(plan, KEY):
         while True:

@@ -65,6 +65,27 @@ def test_resends_are_equal_to_the_byte_and_near_their_share(load: list[LoadRecor
     assert PLAN.events * 0.005 < repeated < PLAN.events * 0.02
 
 
+def test_holds_are_placed_before_they_end_and_most_are_captured() -> None:
+    plan = LoadPlan(seed=2, events=2000, accounts=20, base_ms=PLAN.base_ms, hold_share=0.1, change_share=0.05)
+    placed, ended = set[str](), Counter[str]()
+    for record in generate(plan, KEY):
+        verb = str(_event(record).get("type")).removeprefix("org.apimage.account.").removesuffix(".v1")
+        if verb == "hold":
+            placed.add(_hold_id(record))
+        elif verb in {"capture", "release"}:
+            assert _hold_id(record) in placed
+            ended[verb] += 1
+        elif verb in {"change_plan", "close"}:
+            ended[verb] += 1
+    assert 150 < len(placed) < 250
+    assert ended["capture"] > 3 * ended["release"] > 0
+    assert ended["change_plan"] > ended["close"] > 0
+
+
+def _hold_id(record: LoadRecord) -> str:
+    return str(orjson.loads(record.value)["data"]["hold_id"])
+
+
 def test_use_is_skewed_to_few_accounts(load: list[LoadRecord]) -> None:
     (_, most), *_, (_, least) = Counter(record.key for record in load if record.key).most_common(50)
     assert most > 10 * least
@@ -73,7 +94,7 @@ def test_use_is_skewed_to_few_accounts(load: list[LoadRecord]) -> None:
 def test_every_kind_of_fault_has_its_turn() -> None:
     plan = LoadPlan(
         seed=1, events=len(KINDS), accounts=1, base_ms=0, malformed_share=1, duplicate_share=0,
-        conflict_share=0, top_up_share=0, binary_share=0,
+        conflict_share=0, top_up_share=0, hold_share=0, change_share=0, binary_share=0,
     )  # fmt: skip
     spoiled = list(generate(plan, KEY))[-len(KINDS) :]
     assert len(set(spoiled)) == len(KINDS)
