@@ -178,6 +178,7 @@ def _of_command(record: dict[str, Any]) -> dict[str, Any]:
         "available_after",
         "detail",
         "hold",
+        "plan_change",
         "shortage",
         "account_id",
     )

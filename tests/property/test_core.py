@@ -126,7 +126,7 @@ def test_resends_anywhere_after_the_first_copy_change_nothing(log: list[Record],
     for each in log:
         disturbed.append(each)
         sent += [each] if each.offset in answered else []
-        if sent and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and sent:
             disturbed.append(data.draw(st.sampled_from(sent))._replace(timestamp=each.timestamp))
     # In the end time passes for everybody: a resend also lets it pass for its account.
     end = record(TICK, offset=len(log), at=log[-1].timestamp)
