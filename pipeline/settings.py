@@ -74,7 +74,7 @@ class WorkerSettings(_Group):
 class SinkSettings(_Group):
     batch_rows_max: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_bytes_max: int = Field(default=8_000_000, ge=1_000_000)
-    """Of one topic and partition. The sink holds up to twice this, times four topics, times its partitions."""
+    """Of one topic and partition. The sink holds up to twice this, times five topics, times its partitions."""
     batch_age_ms_max: int = Field(default=250, ge=1)
     session_timeout_ms: int = Field(default=6000, ge=1000)
     heartbeat_interval_ms: int = Field(default=1000, ge=100)
@@ -83,6 +83,12 @@ class SinkSettings(_Group):
     """For one transaction on the plans' topic; then the process ends and is started again."""
     insert_attempts_max: int = Field(default=10, ge=1)
     """Tries of one insert, with back-off, under the same token; then the process ends and is started again."""
+
+
+class SchedulerSettings(_Group):
+    tick_seconds: float = Field(default=2, ge=0.05, le=60)
+    """Between two ticks of one scheduler: how late an idle account's period ends or a hold of it expires at most,
+    as long as no more than `rules.boundary_accounts_max` accounts of a partition are due at once."""
 
 
 class ClientSettings(_Group):
@@ -112,6 +118,7 @@ class Settings(BaseSettings):
     rules: RuleSettings = RuleSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
     client: ClientSettings = ClientSettings()
     command_key_id: str = Field(default="", max_length=64)
     command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])

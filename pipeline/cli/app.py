@@ -59,5 +59,5 @@ for group in (account, plan, hold):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=USE)
 _register(LOOK, look.balance, look.usage, look.statement, look.explain, look.sql, watch.tail, watch.reconcile)
 _register(RULES, price.price, simulate.simulate)
-_register("Programs of a deployment", services.worker, services.sink, services.setup)
+_register("Programs of a deployment", services.worker, services.sink, services.scheduler, services.setup)
 _register("Measure it", bench.bench)

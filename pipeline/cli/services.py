@@ -19,6 +19,14 @@ def sink() -> None:
     run(Settings())
 
 
+def scheduler() -> None:
+    """Run a scheduler: ticks into the log, so that time passes for idle accounts too. Ends on SIGTERM."""
+    from pipeline.scheduler import run
+    from pipeline.settings import Settings
+
+    run(Settings())
+
+
 def setup() -> None:
     """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
     from pipeline.admin.migrate import MigrationRefusedError, migrate

@@ -1,4 +1,4 @@
-"""A whole deployment on one machine: Kafka, ClickHouse, workers and sinks as supervised child processes."""
+"""A whole deployment on one machine: Kafka, ClickHouse, workers, sinks and a scheduler as supervised children."""
 
 
 class LocalStackError(Exception):

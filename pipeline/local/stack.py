@@ -1,4 +1,4 @@
-"""A whole deployment in one directory: Kafka and ClickHouse side by side, then topics and tables, workers, sinks.
+"""A whole deployment in one directory: Kafka and ClickHouse, topics and tables, workers, sinks and a scheduler.
 
 `LocalStack` is a context manager: inside it everything runs and is kept running, outside it nothing does.
 """
@@ -39,13 +39,14 @@ class StackOptions:
 
     workers: int = 1
     sinks: int = 1
+    schedulers: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Merged into `settings.json`: topic prefix, batch sizes, …"""
     command: tuple[str, ...] = PIPELINE_COMMAND
-    """`worker` or `sink` is appended."""
+    """`worker`, `sink` or `scheduler` is appended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ class LocalStack:
         return self._running.is_watching()
 
     def close(self) -> None:
-        """Stops what runs: sinks, workers, ClickHouse, Kafka; then lets the directory go."""
+        """Stops what runs: schedulers and sinks, workers, ClickHouse, Kafka; then lets the directory go."""
         if self._supervisor is not None:
             self._supervisor.close()
         if self._group is not None:
@@ -191,10 +192,17 @@ class LocalStack:
 
     def _start_pipeline(self) -> None:
         began = time.monotonic()
-        for kind, stage, count in (("worker", 2, self.options.workers), ("sink", 3, self.options.sinks)):
+        options = self.options
+        counts = (
+            ("worker", 2, options.workers),
+            ("sink", 3, options.sinks),
+            ("scheduler", 3, options.schedulers),
+        )
+        for kind, stage, count in counts:
             for number in range(1, count + 1):
                 self._running.start(self._pipeline_program(kind, number, stage=stage))
-        self._done(f"{self.options.workers} worker(s), {self.options.sinks} sink(s)", began)
+        said = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, _, count in counts)
+        self._done(said, began)
 
     def _pipeline_program(self, kind: str, number: int, *, stage: int) -> Program:
         return Program(
