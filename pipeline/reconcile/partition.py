@@ -94,7 +94,7 @@ class PartitionCheck:
         for message in self.log.messages(ACCOUNT_EVENTS, self.table.partition, start=self.low):
             place = (message.offset() or 0) - self.low
             if place >= size:
-                return
+                break
             self.inputs[place] = kind_of(message)
         if ticks := self.inputs.count(TIME):
             self.outcomes["tick"] = ticks

@@ -15,6 +15,9 @@ READ_RECORDS: Final = 1000
 """Taken from the client at a time."""
 READ_WAIT_SECONDS: Final = 0.05
 """The client waits so long to fill up what is taken at a time, also when it has the end already."""
+LEADER_WAIT_SECONDS_MAX: Final = 5
+"""A broker that has just started, or a leader that moves, is asked again for this long."""
+LEADER_POLL_SECONDS: Final = 0.1
 READ_STALL_SECONDS_MAX: Final = 30
 """Without a record and without the end for this long, the broker is given up."""
 
@@ -53,8 +56,16 @@ class Log:
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset and the one after the last that is committed."""
         where = TopicPartition(topic_name(self._kafka, topic), partition)
-        low, high = self._reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
-        return int(low), int(high)
+        deadline = time.monotonic() + LEADER_WAIT_SECONDS_MAX
+        while True:
+            try:
+                low, high = self._reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(LEADER_POLL_SECONDS)
+            else:
+                return int(low), int(high)
 
     def messages(self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING) -> Iterator[Message]:
         """All committed records up to the end at the time of reading, in order."""

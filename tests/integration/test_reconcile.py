@@ -299,9 +299,11 @@ def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> 
 
 
 def test_what_the_worker_has_not_reached_is_no_difference(deployment: Settings) -> None:
+    before = _report(deployment)
     small_pipeline.publish(deployment, [*generate(LoadPlan(seed=6, events=9, accounts=1, base_ms=0), _key())])
     report = _report(deployment)
     assert report.equal
+    assert (report.records, report.outcomes) == (before.records, before.outcomes)
 
 
 def _key() -> CommandKey:
