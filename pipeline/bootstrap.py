@@ -79,6 +79,8 @@ def plan_catalog(content: bytes) -> PlanCatalog:
             paid=plan.paid,
             monthly_credits=_credits(plan.monthly_credits),
             period_months=plan.period_months,
+            overage_price=plan.overage_price,
+            currency=plan.currency,
         )
         for plan in catalog.plans
     ]

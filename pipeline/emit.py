@@ -6,12 +6,14 @@ passes these bytes through. Encoded once, by hand, because this is most of what 
 
 from base64 import b64encode
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
 import orjson
 
-from pipeline.domain.account import Account, Hold
+from pipeline.domain.account import LIMIT_REACHED, Account, Hold, available
+from pipeline.domain.alerts import Alert
 from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
@@ -25,6 +27,7 @@ from pipeline.domain.usage import UsageEvent
 from pipeline.state import FirstAnswer
 from pipeline.validate import Invalid, LogRecord
 from schemas.topics import (
+    ACCOUNT_ALERTS,
     ACCOUNT_BALANCES,
     ACCOUNT_STATEMENTS,
     COMMAND_RESULTS,
@@ -188,7 +191,7 @@ def account_balance(account: Account, place: Place) -> OutRecord:
         _grant_balance(grant, left) for grant, left in zip(account.grants, account.remaining, strict=True)
     ] + [_grant_balance(grant, NO_CREDITS) for grant in account.pending]
     subscription = account.subscription
-    posted = format_credits(account.posted)
+    posted, ceiling = format_credits(account.posted), account.policy.overage_ceiling
     value = orjson.dumps(
         {
             "account_id": account.account_id,
@@ -197,7 +200,10 @@ def account_balance(account: Account, place: Place) -> OutRecord:
             "status": "closed" if account.closed else "open",
             "posted": posted,
             "held": format_credits(account.held),
-            "available": format_credits(account.posted - account.held),
+            "available": format_credits(available(account)),
+            "overage_ceiling": None if ceiling is None else format_credits(ceiling),
+            "overage": format_credits(account.totals.overage),
+            "alert_thresholds": account.policy.thresholds,
             "holds": [_open_hold(hold) for hold in account.holds],
             "grants": grants,
             "period_used": format_credits(account.totals.used),
@@ -222,8 +228,8 @@ def _open_hold(hold: Hold) -> dict[str, Any]:
 
 
 def account_statement(statement: Statement, place: Place) -> OutRecord:
-    """The statement of a closed period."""
-    totals = statement.totals
+    """The statement of a closed period. Overage in money is exact: credits × price, rounded by whoever pays it."""
+    totals, price = statement.totals, statement.overage_price
     value = orjson.dumps(
         {
             "account_id": statement.account_id,
@@ -235,6 +241,10 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
             "used": format_credits(totals.used),
             "expired": format_credits(totals.expired),
             "voided": format_credits(totals.voided),
+            "overage": format_credits(totals.overage),
+            "overage_price": None if price is None else format(price, "f"),
+            "overage_amount": format_money(totals.overage, price),
+            "currency": statement.currency,
             "closing": format_credits(statement.closing),
             "last_entry_seq": statement.last_entry_seq,
             "accepted_at": format_instant(place.accepted_at),
@@ -244,6 +254,36 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
         }
     )
     return OutRecord(ACCOUNT_STATEMENTS, statement.account_id.encode(), value, place.accepted_at)
+
+
+def format_money(amount: Credits, price: Decimal | None) -> str:
+    """Credits in money, exact, without trailing zeros; "0" where nothing is owed."""
+    if price is None or not amount:
+        return "0"
+    return format((Decimal(amount).scaleb(-6) * price).normalize(), "f")
+
+
+def account_alert(alert: Alert, place: Place) -> OutRecord:
+    """An alert for the notifier. Its id is the same in every replay."""
+    period = format_instant(alert.period_start)
+    limit_reached = alert.threshold == LIMIT_REACHED
+    value = orjson.dumps(
+        {
+            "alert_id": f"{alert.account_id}:{period}:{alert.threshold or 'limit'}:{alert.entry_seq}",
+            "account_id": alert.account_id,
+            "kind": "limit_reached" if limit_reached else "threshold",
+            "threshold": None if limit_reached else alert.threshold,
+            "used": format_credits(alert.used),
+            "base": format_credits(alert.base),
+            "period_start": period,
+            "period_end": format_instant(alert.period_end),
+            "accepted_at": format_instant(place.accepted_at),
+            "partition": place.partition,
+            "offset": place.offset,
+            "partition_seq": place.partition_seq,
+        }
+    )
+    return OutRecord(ACCOUNT_ALERTS, alert.account_id.encode(), value, place.accepted_at)
 
 
 def _grant_balance(grant: Grant, left: Credits) -> dict[str, Any]:
@@ -306,7 +346,7 @@ def _command_record(
     first_offset: int,
 ) -> OutRecord:
     said, first_outcome, reason, detail = outcome
-    posted, held = (NO_CREDITS, NO_CREDITS) if account is None else (account.posted, account.held)
+    posted, usable = (NO_CREDITS, NO_CREDITS) if account is None else (account.posted, available(account))
     value = orjson.dumps(
         {
             "account_id": command.account_id,
@@ -319,7 +359,7 @@ def _command_record(
             "detail": detail,
             **told,
             "balance_after": format_credits(posted),
-            "available_after": format_credits(posted - held),
+            "available_after": format_credits(usable),
             "accepted_at": format_instant(place.accepted_at),
             "partition": place.partition,
             "offset": place.offset,
@@ -346,7 +386,7 @@ def _plan_change(change: PlanChange) -> dict[str, str]:
 def _shortage(account: Account, required: Credits) -> dict[str, str]:
     return {
         "required": format_credits(required),
-        "available": format_credits(account.posted - account.held),
+        "available": format_credits(available(account)),
         "resets_at": format_instant(account.subscription.period_end),
     }
 

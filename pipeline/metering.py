@@ -12,6 +12,7 @@ from typing import Final, TypeVar, assert_never
 from pipeline import emit
 from pipeline.domain.account import Account
 from pipeline.domain.account_commands import obey
+from pipeline.domain.alerts import Alert, after_denial, after_use
 from pipeline.domain.answers import Captured, Obeyed, Refused
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold, Tick
 from pipeline.domain.credits import NO_CREDITS, Credits
@@ -212,19 +213,30 @@ class Batch:
         if isinstance(rated, Unrated):
             self._dead_letter_of(record, event, Reason.UNPRICED, rated.detail, "/data", place)
             return
-        reason = denial(account, rated.credits, self._plans(place.accepted_at)[account.subscription.plan_id])
+        plan = self._plans(place.accepted_at)[account.subscription.plan_id]
+        reason = denial(account, rated.credits, plan)
         if reason is not None:
+            account, alert = after_denial(account, plan)
             self._records.append(emit.denied(event, rated, reason, account.posted, place))
             self._remember(identity, event.fingerprint, REASON_CODES[reason], rated.credits, place)
+            self._alert(key, account, alert, place)
             return
         entry = None
         if rated.credits:
             cause = Cause(event.source, event.event_id, place.partition, place.offset)
-            account, entry = use(account, rated.credits, cause, Instant(place.accepted_at))
-            self._records.append(emit.ledger_entry(entry, place))
+            account, entries = use(account, rated.credits, cause, Instant(place.accepted_at))
+            entry = entries[-1]
+            self._records += [emit.ledger_entry(each, place) for each in entries]
+            account, alert = after_use(account, plan)
+            self._alert(key, account, alert, place)
             self._keep(key, account, place)
         self._records.append(emit.metered(event, rated, entry, account.posted, place))
         self._remember(identity, event.fingerprint, METERED_CODE, rated.credits, place)
+
+    def _alert(self, key: bytes, account: Account, alert: Alert | None, place: Place) -> None:
+        if alert is not None:
+            self._records.append(emit.account_alert(alert, place))
+            self._keep(key, account, place)
 
     def _usage_again(
         self, record: LogRecord, event: UsageEvent, first: FirstAnswer, account: Account | None, place: Place
@@ -261,8 +273,12 @@ class Batch:
                 amount = NO_CREDITS if hold is None else hold.credits
                 if captured is not None:
                     self._captured(key, captured, account, place)
-            case Refused(reason):
+            case Refused(reason, _, required):
                 code = REASON_CODES[reason]
+                if required is not None and reason in WANT_OF_CREDITS and account is not None:
+                    plan = self._plans(place.accepted_at)[account.subscription.plan_id]
+                    account, alert = after_denial(account, plan)
+                    self._alert(key, account, alert, place)
             case _:
                 assert_never(answer)
         self._remember(identity, command.fingerprint, code, amount, place)
@@ -393,6 +409,7 @@ class Batch:
             self._remember(identity, NO_FINGERPRINT, REASON_CODES[ended.end], ended.charged, known)
         self._records += [emit.ledger_entry(entry, place) for entry in booked.entries]
         self._records += [emit.account_statement(statement, place) for statement in booked.statements]
+        self._records += [emit.account_alert(alert, place) for alert in booked.alerts]
 
     def _dead_letter(self, record: LogRecord, invalid: Invalid, place: Place) -> None:
         self._dead_letters += 1
@@ -417,6 +434,9 @@ class Batch:
         self._dead_letter(record, Invalid(reason, detail, pointer, event_id, event.source, kind), place)
 
 
+WANT_OF_CREDITS: Final = frozenset(
+    {Reason.PLAN_PAUSED, Reason.CREDITS_EXHAUSTED, Reason.INSUFFICIENT_CREDITS}
+)
 NO_FINGERPRINT: Final = Fingerprint(bytes(8))
 
 

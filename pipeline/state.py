@@ -12,9 +12,18 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.domain.account import Account, Hold, PeriodTotals, Subscription
+from pipeline.domain.account import (
+    DEFAULT_POLICY,
+    THRESHOLDS_DEFAULT,
+    Account,
+    Hold,
+    PeriodTotals,
+    Policy,
+    Subscription,
+)
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import Grant, GrantShare
+from pipeline.domain.holds import held_credits
 from pipeline.domain.instants import Instant
 from pipeline.domain.usage import AccountId, Fingerprint
 
@@ -109,6 +118,8 @@ def encode_account(account: Account) -> bytes:
             ),
             "closed": account.closed,
             "totals": tuple(account.totals),
+            "policy": (account.policy.overage_ceiling, account.policy.thresholds),
+            "alerted": account.alerted,
             "seq": account.entry_seq,
             "hash": account.entry_hash,
             "posted": account.posted,
@@ -173,11 +184,20 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         fields["hash"],
         fields["posted"],
         holds,
-        Credits(sum([hold.credits for hold in holds])) if holds else NO_CREDITS,
+        held_credits(holds) if holds else NO_CREDITS,
         PeriodTotals(*fields["totals"]),
         fields["boundary"],
         fields["closed"],
+        DEFAULT_POLICY if fields["policy"] == _DEFAULT_POLICY else _decode_policy(*fields["policy"]),
+        tuple(fields["alerted"]),
     )
+
+
+_DEFAULT_POLICY: Final = [None, list(THRESHOLDS_DEFAULT)]
+
+
+def _decode_policy(overage_ceiling: Credits | None, thresholds: list[int]) -> Policy:
+    return Policy(overage_ceiling, tuple(thresholds))
 
 
 def _decode_hold(

@@ -9,6 +9,7 @@ from pipeline.domain.commands import (
     ChangePlan,
     CloseAccount,
     CommandBody,
+    Configure,
     IssueGrant,
     OpenAccount,
     PlaceHold,
@@ -16,7 +17,7 @@ from pipeline.domain.commands import (
     VoidGrant,
 )
 from pipeline.domain.credits import Credits, parse_credits
-from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, GrantId
+from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, RESERVED_PREFIXES, GrantId
 from pipeline.domain.holds import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
 from pipeline.domain.instants import Instant, as_instant, parse_instant
 from pipeline.domain.usage import UsageEvent
@@ -28,6 +29,8 @@ from schemas.usage_event import TYPE_VERSION_SUFFIX
 
 _GRANT_ID: Final = re.compile(GRANT_ID_PATTERN)
 TEXT_LENGTH_MAX: Final = 256
+THRESHOLDS_MAX: Final = 8
+THRESHOLD_PERCENT_MAX: Final = 1000
 
 
 def _open(_: dict[str, Any], data: dict[str, Any]) -> OpenAccount:
@@ -59,6 +62,26 @@ def _void_grant(_: dict[str, Any], data: dict[str, Any]) -> VoidGrant:
 
 def _change_plan(_: dict[str, Any], data: dict[str, Any]) -> ChangePlan:
     return ChangePlan(_text(data, "plan", 64))
+
+
+def _configure(_: dict[str, Any], data: dict[str, Any]) -> Configure:
+    sets_overage = "overage_ceiling" in data
+    ceiling = data.get("overage_ceiling")
+    thresholds = data.get("alert_thresholds")
+    return Configure(
+        sets_overage=sets_overage,
+        overage_ceiling=None if ceiling is None else _credits(data, "overage_ceiling"),
+        thresholds=None if thresholds is None else _thresholds(thresholds),
+    )
+
+
+def _thresholds(value: object) -> tuple[int, ...]:
+    if isinstance(value, list) and len(value) <= THRESHOLDS_MAX:
+        numbers = [each for each in value if type(each) is int and 1 <= each <= THRESHOLD_PERCENT_MAX]
+        if len(numbers) == len(value) and numbers == sorted(set(numbers)):
+            return tuple(numbers)
+    detail = f"expected at most {THRESHOLDS_MAX} rising integers from 1 to {THRESHOLD_PERCENT_MAX}, got {shown(value)}"
+    raise Fault("/data/alert_thresholds", detail)
 
 
 def _close(_: dict[str, Any], data: dict[str, Any]) -> CloseAccount:
@@ -136,6 +159,7 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Comman
     ),
     "void_grant": (_void_grant, frozenset({"grant_id", "reason"})),
     "change_plan": (_change_plan, frozenset({"plan"})),
+    "configure": (_configure, frozenset({"overage_ceiling", "alert_thresholds"})),
     "close": (_close, frozenset({"reason"})),
     "hold": (_hold, frozenset({"hold_id", "credits", "usage", "seconds", "partial"})),
     "capture": (_capture, frozenset({"hold_id", "usage"})),
@@ -176,21 +200,26 @@ def _note(data: dict[str, Any], name: str) -> str:
 def _grant_id(data: dict[str, Any]) -> GrantId:
     value = data.get("grant_id")
     if isinstance(value, str) and _GRANT_ID.fullmatch(value):
+        if value.startswith(RESERVED_PREFIXES):
+            names = ", ".join(RESERVED_PREFIXES)
+            raise Fault(
+                "/data/grant_id", f"expected an id that does not begin with {names}, got {shown(value)}"
+            )
         return GrantId(value)
     raise Fault("/data/grant_id", f"expected an id like {GRANT_ID_PATTERN}, got {shown(value)}")
 
 
-def _credits(data: dict[str, Any]) -> Credits:
-    value = data.get("credits")
+def _credits(data: dict[str, Any], name: str = "credits") -> Credits:
+    value = data.get(name)
     try:
         if isinstance(value, str) or type(value) is int:
             amount = parse_credits(value)
             if 0 < amount <= GRANT_MICROS_MAX:
                 return amount
     except ValueError as error:
-        raise Fault("/data/credits", str(error)) from error
+        raise Fault(f"/data/{name}", str(error)) from error
     raise Fault(
-        "/data/credits", f"expected a decimal string above 0 and at most 100000000, got {shown(value)}"
+        f"/data/{name}", f"expected a decimal string above 0 and at most 100000000, got {shown(value)}"
     )
 
 

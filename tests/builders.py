@@ -14,6 +14,7 @@ from pipeline.domain.signing import sign
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.settings import RuleSettings
 from pipeline.state import Cursor, decode_account, next_boundary_ms
+from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_BALANCES
 
 NOON = parse_instant("2026-11-23T12:00:00Z")
 KEY_ID, SECRET = "test-key", bytes.fromhex("5e" * 32)
@@ -136,7 +137,7 @@ class Partition:
     """Every record: topic and content."""
 
     def fold(self, *events: Mapping[str, Any] | bytes, at: int = NOON) -> list[dict[str, Any]]:
-        """Fold events accepted at one instant; what was said about them, balances left out."""
+        """Fold events accepted at one instant; what was said about them, balances and alerts left out."""
         start = 0 if self.cursor is None else self.cursor.next_offset
         records = [record(event, offset=start + index, at=at) for index, event in enumerate(events)]
         return self.apply(self.run(records))
@@ -161,7 +162,7 @@ class Partition:
         self.cursor = folded.cursor
         said = [(each.topic, orjson.loads(each.value)) for each in folded.records]
         self.said += said
-        return [content for topic, content in said if "balances" not in topic]
+        return [content for topic, content in said if topic not in {ACCOUNT_BALANCES, ACCOUNT_ALERTS}]
 
     def of(self, topic: str) -> list[dict[str, Any]]:
         """Everything said on one topic, by a part of its name."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pipeline.domain.credits import NO_CREDITS, Credits
-from pipeline.domain.grants import NEVER, Grant, GrantShare
+from pipeline.domain.grants import NEVER, OVERAGE, Grant, GrantShare
 from pipeline.domain.instants import Instant
 from pipeline.domain.usage import AccountId
 
@@ -27,17 +27,35 @@ class Subscription:
 
 
 class PeriodTotals(NamedTuple):
-    """What moved since the period began, none of it negative: opening + granted - used - expired - voided is the
-    balance, always."""
+    """What moved since the period began, none of it negative: opening + granted + overage - used - expired - voided
+    is the balance, always."""
 
     opening: Credits
     granted: Credits
     used: Credits
     expired: Credits
     voided: Credits
+    overage: Credits
 
 
-NO_TOTALS: Final = PeriodTotals(NO_CREDITS, NO_CREDITS, NO_CREDITS, NO_CREDITS, NO_CREDITS)
+NO_TOTALS: Final = PeriodTotals(*[NO_CREDITS] * 6)
+
+THRESHOLDS_DEFAULT: Final = (80, 100, 110)
+"""Percent of the period's credits (product.md section 4)."""
+LIMIT_REACHED: Final = 0
+"""Among the alerts that were sent: the first denial of the period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the account's owner has decided (Billing Settings)."""
+
+    overage_ceiling: Credits | None = None
+    """Most credits of overage in one period; None: overage protection is on, nothing is used beyond the grants."""
+    thresholds: tuple[int, ...] = THRESHOLDS_DEFAULT
+
+
+DEFAULT_POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Hold:
     hold_id: str
     credits: Credits
     shares: tuple[GrantShare, ...]
-    """The exact grants it took from, in burn order."""
+    """The exact grants it took from, in burn order; last, under the name `OVERAGE`, what would be overage."""
     price_book: str
     """The book in force when it was placed: its price is locked."""
     expires_at: Instant
@@ -69,11 +87,32 @@ class Account:
     """The sum of all entries, which is the sum of `remaining` and `held`."""
     holds: tuple[Hold, ...]
     held: Credits
-    """The sum of `holds`. What can be used is `posted` less this."""
+    """What `holds` took from grants. What can be used is `posted` less this, and room for overage."""
     totals: PeriodTotals
     next_boundary: int
     """When time alone changes this account next."""
     closed: bool
+    policy: Policy
+    alerted: tuple[int, ...]
+    """Thresholds whose alert was sent in this period and not re-armed since; `LIMIT_REACHED` among them."""
+
+
+def overage_room(account: Account) -> Credits:
+    """How much overage may still be used in this period: the ceiling less what is booked and what holds set aside."""
+    ceiling = account.policy.overage_ceiling
+    if ceiling is None:
+        return NO_CREDITS
+    held = sum(
+        [share.credits for hold in account.holds for share in hold.shares if share.grant_id == OVERAGE]
+    )
+    return Credits(max(0, ceiling - account.totals.overage - held))
+
+
+def available(account: Account) -> Credits:
+    """What a request can use now."""
+    if account.policy.overage_ceiling is None:
+        return Credits(account.posted - account.held)
+    return Credits(account.posted - account.held + overage_room(account))
 
 
 def boundary_of(

@@ -4,15 +4,18 @@ A refusal is an answer like any other: it uses up the command's id, and a resend
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from pipeline.domain.account import Account
+from pipeline.domain.alerts import rearmed
 from pipeline.domain.answers import Answer, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import (
     CaptureHold,
     ChangePlan,
     CloseAccount,
     Command,
+    Configure,
     IssueGrant,
     OpenAccount,
     PlaceHold,
@@ -49,17 +52,22 @@ def obey(command: Command, account: Account | None, around: Surroundings) -> Ans
 
 
 def _obey_terms(
-    account: Account, body: IssueGrant | VoidGrant | ChangePlan | CloseAccount, around: Surroundings
+    account: Account,
+    body: IssueGrant | VoidGrant | ChangePlan | CloseAccount | Configure,
+    around: Surroundings,
 ) -> Answer:
     match body:
         case IssueGrant():
-            return _issue(account, body, around.cause, around.at)
+            return _issue(account, body, around)
         case VoidGrant():
             return _void(account, body, around.cause, around.at)
         case ChangePlan():
             return _change_plan(account, body, around)
         case CloseAccount():
-            return Obeyed(*close(account, around.cause, around.at))
+            plan = around.plans[account.subscription.plan_id]
+            return Obeyed(*close(account, plan, around.cause, around.at))
+        case Configure():
+            return _configure(account, body, around)
         case _:
             assert_never(body)
 
@@ -76,7 +84,8 @@ def _open(command: Command, account: Account | None, body: OpenAccount, around: 
     return Obeyed(*open_account(command.account_id, plan, around.cause, around.at))
 
 
-def _issue(account: Account, body: IssueGrant, cause: Cause, at: Instant) -> Answer:
+def _issue(account: Account, body: IssueGrant, around: Surroundings) -> Answer:
+    at = around.at
     live = (*account.grants, *account.pending)
     if any(each.grant_id == body.grant_id for each in live):
         return Refused(Reason.GRANT_EXISTS, f"grant {body.grant_id!r} is there already")
@@ -88,8 +97,8 @@ def _issue(account: Account, body: IssueGrant, cause: Cause, at: Instant) -> Ans
     grant = Grant(
         body.grant_id, body.kind, body.priority, body.credits, begins, body.expires_at, at, body.source
     )
-    account, entries = give(account, grant, cause, at)
-    return Obeyed(account, Booked(entries))
+    account, entries = give(account, grant, around.cause, at)
+    return Obeyed(rearmed(account, around.plans[account.subscription.plan_id]), Booked(entries))
 
 
 def _void(account: Account, body: VoidGrant, cause: Cause, at: Instant) -> Answer:
@@ -117,6 +126,19 @@ def _change_plan(account: Account, body: ChangePlan, around: Surroundings) -> An
         return Obeyed(*upgrade(account, old, new, around.cause, around.at), plan_change=change)
     change = PlanChange(new.plan_id, subscription.period_end)
     return Obeyed(change_at_boundary(account, new), Booked(), plan_change=change)
+
+
+def _configure(account: Account, body: Configure, around: Surroundings) -> Answer:
+    """Billing settings. Overage needs a plan that has a price for it, and always a ceiling."""
+    policy = account.policy
+    plan = around.plans[account.subscription.plan_id]
+    if body.sets_overage:
+        if body.overage_ceiling is not None and plan.overage_price is None:
+            return Refused(Reason.OVERAGE_NOT_OFFERED, f"plan {plan.plan_id!r} has no price for overage")
+        policy = replace(policy, overage_ceiling=body.overage_ceiling)
+    if body.thresholds is not None:
+        policy = replace(policy, thresholds=body.thresholds)
+    return Obeyed(replace(account, policy=policy), Booked())
 
 
 def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:

@@ -43,6 +43,15 @@ class CloseAccount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Configure:
+    """The owner's billing settings; what is not said stays."""
+
+    sets_overage: bool
+    overage_ceiling: Credits | None  # None, where overage is set: protection on.
+    thresholds: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceHold:
     """Set credits aside: an amount, or what a usage event would cost by the book in force."""
 
@@ -69,7 +78,15 @@ class ReleaseHold:
 
 
 CommandBody: TypeAlias = (
-    OpenAccount | IssueGrant | VoidGrant | ChangePlan | CloseAccount | PlaceHold | CaptureHold | ReleaseHold
+    OpenAccount
+    | IssueGrant
+    | VoidGrant
+    | ChangePlan
+    | CloseAccount
+    | Configure
+    | PlaceHold
+    | CaptureHold
+    | ReleaseHold
 )
 
 

@@ -20,6 +20,10 @@ GRANTS_MAX: Final = 256
 """Live grants of one account; bounds its state. A year of monthly grants and weekly packs are 64."""
 GRANT_MICROS_MAX: Final = 100_000_000 * 1_000_000
 """A hundred million credits: 256 such grants still fit `Decimal(18, 6)`."""
+OVERAGE: Final = GrantId("overage")
+"""In the place of a grant, in entries and holds: what was used beyond all grants."""
+RESERVED_PREFIXES: Final = ("monthly:", "upgrade:", OVERAGE)
+"""Names of grants that only the rules give."""
 NEVER: Final = 2**62
 """Sorts behind every instant."""
 
@@ -57,18 +61,20 @@ def burn_down(
 ) -> tuple[tuple[Credits, ...], tuple[GrantShare, ...]]:
     """Take `amount` from the grants in burn order: what is left of each, and what each gave.
 
-    The caller has seen that the grants hold enough, that all are in effect and none has expired.
+    What they have not got stands last, as `OVERAGE`: the caller has seen that the policy allows it. All grants are
+    in effect and none has expired.
     """
     left = list(remaining)
     shares: list[GrantShare] = []
     due = amount
-    for index, available in enumerate(left):
-        if available:
-            given = min(due, available)
-            left[index] = Credits(available - given)
+    for index, there in enumerate(left):
+        if there:
+            given = min(due, there)
+            left[index] = Credits(there - given)
             shares.append(GrantShare(grants[index].grant_id, given))
             due = Credits(due - given)
             if not due:
                 break
-    assert not due, f"grants hold {sum(remaining)} micro-credits, {amount} were to be burned"
+    if due:
+        shares.append(GrantShare(OVERAGE, due))
     return tuple(left), tuple(shares)

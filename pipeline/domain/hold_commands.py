@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.domain.account import Account, Hold
+from pipeline.domain.account import Account, Hold, available
+from pipeline.domain.alerts import after_use
 from pipeline.domain.answers import Captured, HoldState, Obeyed, Refused
 from pipeline.domain.commands import CaptureHold, PlaceHold, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
@@ -45,8 +46,9 @@ def place_hold(account: Account, body: PlaceHold, around: Surroundings) -> Obeye
     plan = around.plans[account.subscription.plan_id]
     reason = denial(account, amount, plan)
     if reason is not None:
-        available = Credits(account.posted - account.held)
-        detail = f"requires {format_credits(amount)} credits, {format_credits(available)} are available"
+        detail = (
+            f"requires {format_credits(amount)} credits, {format_credits(available(account))} are available"
+        )
         return Refused(reason, detail, required=amount)
     expires_at = Instant(around.at + body.seconds * SECOND_MS)
     account = place(account, body.hold_id, amount, book.version, expires_at)
@@ -63,7 +65,7 @@ def _wanted(account: Account, body: PlaceHold, book: PriceBook) -> tuple[Credits
         return Refused(Reason.UNPRICED, rated.detail)
     images = body.usage.images
     if body.partial and rated.image.credits:
-        images = max(1, min(images, (account.posted - account.held) // rated.image.credits))
+        images = max(1, min(images, available(account) // rated.image.credits))
     return Credits(rated.image.credits * images), images
 
 
@@ -87,11 +89,14 @@ def capture_hold(account: Account, body: CaptureHold, around: Surroundings) -> O
     settled = settle(account, hold, rated.credits, cause, around.at)
     booked = Booked(settled.entries)
     booked.ended_holds.append(EndedHold(hold.hold_id, Reason.HOLD_CAPTURED, rated.credits, around.at))
+    account, alert = after_use(settled.account, around.plans[account.subscription.plan_id])
+    booked.alerts += [] if alert is None else [alert]
+    entry = settled.charged[-1] if settled.charged else None
     return Obeyed(
-        settled.account,
+        account,
         booked,
         hold=HoldState(hold.hold_id, rated.credits, usage.images, hold.expires_at),
-        captured=Captured(usage, rated, settled.usage),
+        captured=Captured(usage, rated, entry),
     )
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline.domain.account import Account, Hold, boundary_of
-from pipeline.domain.credits import NO_CREDITS, Credits
-from pipeline.domain.grants import GrantShare, burn_down
+from pipeline.domain.credits import Credits
+from pipeline.domain.grants import OVERAGE, GrantShare, burn_down
 from pipeline.domain.instants import Instant
-from pipeline.domain.ledger import Cause, LedgerEntry, next_entry, posted
+from pipeline.domain.ledger import Cause, LedgerEntry, charge, next_entry, posted
 
 HOLDS_MAX: Final = 1000
 """Open holds of one account; bounds its state."""
@@ -22,15 +22,16 @@ HOLD_SECONDS_MAX: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How a hold ended: the entry of what was charged, if anything was, and of what had nowhere to go back to."""
+    """How a hold ended: the entries of what was charged, the last of them the usage, and of what was lost."""
 
     account: Account
-    usage: LedgerEntry | None
-    expirations: tuple[LedgerEntry, ...]
+    charged: list[LedgerEntry]
+    lost: list[LedgerEntry]
+    """What had no grant to go back to."""
 
     @property
     def entries(self) -> list[LedgerEntry]:
-        return [*([] if self.usage is None else [self.usage]), *self.expirations]
+        return self.charged + self.lost
 
 
 def place(account: Account, hold_id: str, amount: Credits, price_book: str, expires_at: Instant) -> Account:
@@ -45,27 +46,35 @@ def settle(account: Account, hold: Hold, charged: Credits, cause: Cause, at: Ins
     assert charged <= hold.credits, (hold, charged)
     used, returned = _split(hold.shares, charged)
     held = tuple(each for each in account.holds if each is not hold)
-    usage: LedgerEntry | None = None
-    if charged:
-        usage = next_entry(account, "usage", Credits(-charged), used, cause, at)
-        account = posted(account, usage, account.grants, account.remaining)
+    booked: list[LedgerEntry] = []
+    if used:
+        account, booked = charge(account, account.remaining, used, cause, at)
     remaining = list(account.remaining)
     places = {grant.grant_id: place for place, grant in enumerate(account.grants)}
     lost: list[GrantShare] = []
     for share in returned:
         place = places.get(share.grant_id)
+        if share.grant_id == OVERAGE:
+            continue  # Nothing was taken from anywhere.
         if place is None:
             lost.append(share)
         else:
             remaining[place] = Credits(remaining[place] + share.credits)
     account = _with_holds(account, tuple(remaining), held)
     if not lost:
-        return Settled(account, usage, ())
+        return Settled(account, booked, [])
     amount = Credits(-sum(share.credits for share in lost))
     entry = next_entry(
         account, "expiration", amount, tuple(lost), Cause("", hold.hold_id, cause.partition, cause.offset), at
     )
-    return Settled(posted(account, entry, account.grants, account.remaining), usage, (entry,))
+    return Settled(posted(account, entry, account.grants, account.remaining), booked, [entry])
+
+
+def held_credits(holds: tuple[Hold, ...]) -> Credits:
+    """What holds took from grants; overage that they set aside was taken from nowhere."""
+    return Credits(
+        sum([share.credits for hold in holds for share in hold.shares if share.grant_id != OVERAGE])
+    )
 
 
 def _split(
@@ -86,7 +95,7 @@ def _split(
 
 
 def _with_holds(account: Account, remaining: tuple[Credits, ...], holds: tuple[Hold, ...]) -> Account:
-    held = Credits(sum(each.credits for each in holds)) if holds else NO_CREDITS
+    held = held_credits(holds)
     boundary = boundary_of(
         account.subscription, account.grants, account.pending, holds, closed=account.closed
     )

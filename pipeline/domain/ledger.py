@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
-from pipeline.domain.account import Account, PeriodTotals, boundary_of
+from pipeline.domain.account import Account, PeriodTotals, available, boundary_of
 from pipeline.domain.credits import Credits
-from pipeline.domain.grants import Grant, GrantShare, burn_down, burn_order
+from pipeline.domain.grants import OVERAGE, Grant, GrantShare, burn_down, burn_order
 from pipeline.domain.instants import Instant
 from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import Reason
@@ -51,21 +51,44 @@ def denial(account: Account, required: Credits, plan: Plan) -> Reason | None:
 
     Cost-aware: what counts is whether this request fits, not whether anything is left.
     """
-    available = account.posted - account.held
     if account.closed:
         return Reason.ACCOUNT_CLOSED
-    if required <= available:
+    fits = available(account)
+    if required <= fits:
         return None
-    if available > 0:
+    if fits > 0:
         return Reason.INSUFFICIENT_CREDITS
     return Reason.CREDITS_EXHAUSTED if plan.paid else Reason.PLAN_PAUSED
 
 
-def use(account: Account, amount: Credits, cause: Cause, at: Instant) -> tuple[Account, LedgerEntry]:
-    """Charge usage that `denial` has let through: burn down the grants and post the entry."""
+def use(account: Account, amount: Credits, cause: Cause, at: Instant) -> tuple[Account, list[LedgerEntry]]:
+    """Charge usage that `denial` has let through: burn down the grants and post the entry.
+
+    What goes beyond the grants is posted as overage first: credits that are billed in money. So the balance is
+    never below zero, and the sum of overage entries is what is owed.
+    """
     remaining, shares = burn_down(account.grants, account.remaining, amount)
-    entry = next_entry(account, "usage", Credits(-amount), shares, cause, at)
-    return posted(account, entry, account.grants, remaining), entry
+    return charge(account, remaining, shares, cause, at)
+
+
+def charge(
+    account: Account,
+    remaining: tuple[Credits, ...],
+    shares: tuple[GrantShare, ...],
+    cause: Cause,
+    at: Instant,
+) -> tuple[Account, list[LedgerEntry]]:
+    """Post the usage that these shares pay for, with the overage among them. The usage entry is the last."""
+    entries: list[LedgerEntry] = []
+    last = shares[-1]
+    if last.grant_id == OVERAGE:
+        overage = next_entry(account, "overage", last.credits, (last,), cause, at)
+        account = posted(account, overage, account.grants, account.remaining)
+        entries.append(overage)
+    amount = Credits(-sum([share.credits for share in shares]))
+    entry = next_entry(account, "usage", amount, shares, cause, at)
+    entries.append(entry)
+    return posted(account, entry, account.grants, remaining), entries
 
 
 def give(account: Account, grant: Grant, cause: Cause, at: Instant) -> tuple[Account, list[LedgerEntry]]:
@@ -156,11 +179,13 @@ def posted(
         account.totals if entry is None else _added(account.totals, entry),
         boundary,
         account.closed,
+        account.policy,
+        account.alerted,
     )
 
 
 def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
-    opening, granted, used, expired, voided = totals
+    opening, granted, used, expired, voided, overage = totals
     amount = entry.credits
     match entry.kind:
         case "usage":
@@ -171,9 +196,11 @@ def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
             expired = Credits(expired - amount)
         case "void":
             voided = Credits(voided - amount)
-        case "overage" | "reversal":
-            raise AssertionError(f"no rule posts {entry.kind} yet")
-    return PeriodTotals(opening, granted, used, expired, voided)
+        case "overage":
+            overage = Credits(overage + amount)
+        case "reversal":
+            raise AssertionError("no rule posts a reversal yet")
+    return PeriodTotals(opening, granted, used, expired, voided, overage)
 
 
 def with_pending(account: Account, pending: tuple[Grant, ...]) -> Account:

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     EXCEEDS_HOLD = "exceeds_hold"
     USAGE_ANSWERED = "usage_answered"
     TOO_MANY_HOLDS = "too_many_holds"
+    OVERAGE_NOT_OFFERED = "overage_not_offered"
     # The second copy of anything.
     DUPLICATE = "duplicate"
 
@@ -73,6 +74,7 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.EXCEEDS_HOLD: 46,
     Reason.USAGE_ANSWERED: 47,
     Reason.TOO_MANY_HOLDS: 48,
+    Reason.OVERAGE_NOT_OFFERED: 52,
     Reason.TOO_LATE: 49,  # Of a captured usage event; else a dead letter.
     Reason.TOO_EARLY: 50,
     Reason.UNPRICED: 51,

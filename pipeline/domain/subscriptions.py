@@ -7,9 +7,11 @@ period, then the new period with its monthly grant, then what else begins. Holds
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import NamedTuple
 
 from pipeline.domain.account import (
+    DEFAULT_POLICY,
     FIRST_HASH,
     NO_TOTALS,
     Account,
@@ -18,6 +20,7 @@ from pipeline.domain.account import (
     Subscription,
     boundary_of,
 )
+from pipeline.domain.alerts import Alert, rearmed
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import KIND_PRIORITIES, NEVER, Grant, GrantId
 from pipeline.domain.holds import settle
@@ -39,6 +42,9 @@ class Statement:
     period_end: Instant
     totals: PeriodTotals
     closing: Credits
+    overage_price: Decimal | None
+    """Money for one credit of `totals.overage`, by the plan of the period."""
+    currency: str
     last_entry_seq: int
     """The statement covers the entries up to here, from where the one before it ended."""
 
@@ -58,6 +64,7 @@ class Booked:
 
     entries: list[LedgerEntry] = field(default_factory=list[LedgerEntry])
     statements: list[Statement] = field(default_factory=list[Statement])
+    alerts: list[Alert] = field(default_factory=list[Alert])
     ended_holds: list[EndedHold] = field(default_factory=list[EndedHold])
     """Holds that ended, and how: remembered as long as any identity, so that a late capture gets its reason."""
 
@@ -79,6 +86,8 @@ def open_account(account_id: AccountId, plan: Plan, cause: Cause, at: Instant) -
         totals=NO_TOTALS,
         next_boundary=subscription.period_end,
         closed=False,
+        policy=DEFAULT_POLICY,
+        alerted=(),
     )
     booked = Booked()
     return _with_monthly_grant(account, plan, cause, at, booked), booked
@@ -100,6 +109,7 @@ def advance(account: Account, to: int, plans: Mapping[str, Plan], cause: Cause) 
             waiting = tuple(each for each in account.pending if each is not grant)
             account = with_pending(account, waiting)
             account, entry = post_grant(account, grant, _cause_of(grant.grant_id, cause), at)
+            account = rearmed(account, plans[account.subscription.plan_id])
             booked.entries.append(entry)
     return account, booked
 
@@ -114,7 +124,7 @@ def upgrade(account: Account, old: Plan, new: Plan, cause: Cause, at: Instant) -
     if old.paid:
         subscription = replace(account.subscription, plan_id=new.plan_id, next_plan_id=new.plan_id)
     else:
-        account = _closed_period(account, at, booked)
+        account = _closed_period(account, old, at, booked)
         subscription = _first_period(new, at)
     account = _with_subscription(account, subscription)
     grant_id = f"upgrade:{format_instant(at)[:10]}:{new.plan_id}"
@@ -122,7 +132,7 @@ def upgrade(account: Account, old: Plan, new: Plan, cause: Cause, at: Instant) -
     grant = _monthly(grant_id, new, difference, at, subscription.period_end)
     account, entry = post_grant(account, grant, cause, at)
     booked.entries.append(entry)
-    return account, booked
+    return rearmed(account, new), booked
 
 
 def change_at_boundary(account: Account, plan: Plan) -> Account:
@@ -130,7 +140,7 @@ def change_at_boundary(account: Account, plan: Plan) -> Account:
     return replace(account, subscription=replace(account.subscription, next_plan_id=plan.plan_id))
 
 
-def close(account: Account, cause: Cause, at: Instant) -> tuple[Account, Booked]:
+def close(account: Account, plan: Plan, cause: Cause, at: Instant) -> tuple[Account, Booked]:
     """Close the account for good: what is left is voided, and the running period gets its statement."""
     booked = Booked()
     account = replace(account, pending=())
@@ -139,7 +149,7 @@ def close(account: Account, cause: Cause, at: Instant) -> tuple[Account, Booked]
     for grant in account.grants:
         account, entries = end_grant(account, grant, "void", cause, at)
         booked.entries += entries
-    account = _closed_period(account, at, booked)
+    account = _closed_period(account, plan, at, booked)
     return replace(account, closed=True, next_boundary=NEVER), booked
 
 
@@ -154,8 +164,8 @@ def release(account: Account, hold: Hold, end: Reason, cause: Cause, at: Instant
 def _begin_period(
     account: Account, plans: Mapping[str, Plan], cause: Cause, at: Instant, booked: Booked
 ) -> Account:
-    account = _closed_period(account, at, booked)
     before = account.subscription
+    account = _closed_period(account, plans[before.plan_id], at, booked)
     plan = plans[before.next_plan_id]
     months = before.months_to_end + plan.period_months
     end = months_after(before.anchor, months)
@@ -164,7 +174,7 @@ def _begin_period(
     return _with_monthly_grant(account, plan, _cause_of(plan.plan_id, cause), at, booked)
 
 
-def _closed_period(account: Account, at: Instant, booked: Booked) -> Account:
+def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) -> Account:
     """The account with new totals, and the statement of the old ones."""
     subscription = account.subscription
     booked.statements.append(
@@ -175,10 +185,12 @@ def _closed_period(account: Account, at: Instant, booked: Booked) -> Account:
             period_end=at,
             totals=account.totals,
             closing=account.posted,
+            overage_price=plan.overage_price,
+            currency=plan.currency,
             last_entry_seq=account.entry_seq,
         )
     )
-    return replace(account, totals=NO_TOTALS._replace(opening=account.posted))
+    return replace(account, totals=NO_TOTALS._replace(opening=account.posted), alerted=())
 
 
 def _with_monthly_grant(account: Account, plan: Plan, cause: Cause, at: Instant, booked: Booked) -> Account:

@@ -260,7 +260,7 @@ def test_how_the_log_is_cut_into_batches_does_not_change_what_a_tick_does() -> N
         (open_account("gold", account="new"), "unknown_plan"),
         (issue_grant(account="nobody"), "unknown_account"),
         (issue_grant(expires_at=format_instant(NOON)), "grant_expired"),
-        (issue_grant(grant_id="monthly:2026-11-23"), "grant_exists"),
+        (command("grant", {"grant_id": "there", "kind": "goodwill", "credits": "1"}), "grant_exists"),
         (command("void_grant", {"grant_id": "none"}), "unknown_grant"),
     ],
 )
@@ -268,6 +268,7 @@ def test_a_command_that_cannot_be_obeyed_is_refused_with_its_reason_again_and_ag
     event: dict[str, Any], reason: str
 ) -> None:
     partition = opened()
+    partition.fold(issue_grant(grant_id="there"))
 
     (first,) = partition.fold(event)
     (again,) = partition.fold(event)
