@@ -1,0 +1,254 @@
+"""Running out and alerts: product.md sections 3 and 4, row by row and sentence by sentence."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.domain.instants import HOUR_MS, format_instant, parse_instant
+from tests.builders import NOON, SQUARE, TICK, Partition, command, issue_grant, open_account, usage
+
+BOUNDARY = parse_instant("2026-12-23T12:00:00Z")
+
+
+def opened(plan: str = "starter", **policy: Any) -> Partition:
+    """Starter: 500 credits a month."""
+    partition = Partition()
+    partition.fold(open_account(plan))
+    if policy:
+        partition.fold(configure(**policy))
+    return partition
+
+
+def configure(number: int = 1, at: int = NOON, **policy: Any) -> dict[str, Any]:
+    return command("configure", policy, command_id=f"configure{number}", at=at)
+
+
+def use(partition: Partition, *images: int, at: int = NOON) -> list[dict[str, Any]]:
+    """Usage of so many credits, one event each."""
+    start = 0 if partition.cursor is None else partition.cursor.next_offset
+    events = [
+        usage("image_analysis", event_id=f"e{start + n}", images=count, at=at)
+        for n, count in enumerate(images)
+    ]
+    return [each for each in partition.fold(*events, at=at) if "outcome" in each]
+
+
+def alerts(partition: Partition) -> list[int | str]:
+    return [each["threshold"] or each["kind"] for each in partition.of("alerts")]
+
+
+# Running out.
+
+
+@pytest.mark.parametrize(
+    ("plan", "used", "asked", "reason"),
+    [
+        ("free", 50, 1, "plan_paused"),
+        ("free", 49, 2, "insufficient_credits"),
+        ("starter", 500, 1, "credits_exhausted"),
+        ("starter", 499, 2, "insufficient_credits"),
+    ],
+)
+def test_without_overage_a_request_that_does_not_fit_is_denied(
+    plan: str, used: int, asked: int, reason: str
+) -> None:
+    partition = opened(plan)
+    (_, denied) = use(partition, used, asked)
+    assert (denied["outcome"], denied["reason"], denied["credits"]) == ("denied", reason, "0")
+
+
+def test_with_protection_off_what_goes_beyond_the_grants_is_booked_as_overage() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 490)
+    (metered,) = use(partition, 30)
+
+    assert metered["receipt"]["grants"] == [
+        {"grant_id": "monthly:2026-11-23", "credits": "10"},
+        {"grant_id": "overage", "credits": "20"},
+    ]
+    entries = [(each["kind"], each["credits"], each["balance_after"]) for each in partition.of("ledger")[-2:]]
+    assert entries == [("overage", "20", "30"), ("usage", "-30", "0")]
+    newest = partition.of("balances")[-1]
+    assert (newest["posted"], newest["overage"], newest["available"]) == ("0", "20", "80")
+
+
+def test_overage_ends_at_its_ceiling() -> None:
+    partition = opened(overage_ceiling="100")
+    (_, fits, over, last, gone) = use(partition, 500, 60, 41, 40, 1)
+    assert (fits["outcome"], last["outcome"]) == ("metered", "metered")
+    assert (over["reason"], gone["reason"]) == ("insufficient_credits", "credits_exhausted")
+
+
+def test_the_ceiling_is_of_each_period() -> None:
+    partition = opened(overage_ceiling="10")
+    use(partition, 510)
+    (denied,) = use(partition, 1)
+    (metered,) = use(partition, 510, at=BOUNDARY)
+    assert (denied["outcome"], metered["outcome"]) == ("denied", "metered")
+
+
+def test_overage_stands_on_the_statement_with_its_money_price() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 520)
+    partition.fold(TICK, at=BOUNDARY)
+
+    (statement,) = partition.of("statements")
+    assert {name: statement[name] for name in ("granted", "overage", "used", "closing")} == {
+        "granted": "500", "overage": "20", "used": "520", "closing": "0",
+    }  # fmt: skip
+    assert (statement["overage_price"], statement["overage_amount"], statement["currency"]) == (
+        "0.03",
+        "0.6",
+        "EUR",
+    )
+
+
+def test_a_plan_without_a_price_for_it_offers_no_overage() -> None:
+    partition = opened("free")
+    (result,) = partition.fold(configure(overage_ceiling="100"))
+    assert (result["outcome"], result["reason"]) == ("refused", "overage_not_offered")
+
+
+def test_protection_can_be_turned_on_again() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 510)
+    partition.fold(configure(2, overage_ceiling=None))
+    (denied,) = use(partition, 1)
+    assert denied["reason"] == "credits_exhausted"
+
+
+def test_a_hold_may_take_overage_and_books_only_what_is_captured() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 495)
+    wanted = {"type": "org.apimage.usage.image_generation.v1", "data": {**SQUARE, "images": 30}}
+    partition.fold(command("hold", {"hold_id": "h", "usage": wanted}))
+    held = partition.of("balances")[-1]
+    assert (held["posted"], held["held"], held["overage"], held["available"]) == ("5", "5", "0", "75")
+
+    done = {
+        **wanted,
+        "data": {**SQUARE, "images": 12},
+        "id": "done",
+        "source": "/s",
+        "time": format_instant(NOON),
+    }
+    partition.fold(command("capture", {"hold_id": "h", "usage": done}, command_id="c"))
+
+    newest = partition.of("balances")[-1]
+    assert (newest["posted"], newest["held"], newest["overage"], newest["available"]) == ("0", "0", "7", "93")
+
+
+# Alerts.
+
+
+def test_a_threshold_fires_at_equality_and_once() -> None:
+    partition = opened()
+    use(partition, 399)
+    assert alerts(partition) == []
+    use(partition, 1)
+    use(partition, 1, 1)
+    assert alerts(partition) == [80]
+
+
+def test_a_jump_past_several_fires_the_highest() -> None:
+    partition = opened()
+    use(partition, 500)
+    use(partition)
+    assert alerts(partition) == [100]
+
+
+def test_110_percent_is_reached_with_protection_off_only() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 400, 100, 49)
+    assert alerts(partition) == [80, 100]
+    use(partition, 1)
+    assert alerts(partition) == [80, 100, 110]
+
+
+def test_the_next_period_re_arms() -> None:
+    partition = opened()
+    use(partition, 400)
+    use(partition, 400, at=BOUNDARY)
+    assert alerts(partition) == [80, 80]
+    assert [each["alert_id"] for each in partition.of("alerts")] == [
+        "acct:2026-11-23T12:00:00.000Z:80:2",
+        "acct:2026-12-23T12:00:00.000Z:80:5",
+    ]
+
+
+def test_a_larger_limit_re_arms_what_is_no_longer_reached() -> None:
+    partition = opened()
+    use(partition, 400)
+    partition.fold(issue_grant("500"))  # 400 of 1,000.
+    use(partition, 399)
+    assert alerts(partition) == [80]
+    use(partition, 1)
+    assert alerts(partition) == [80, 80]
+
+
+def test_a_larger_limit_does_not_re_arm_what_is_still_reached() -> None:
+    partition = opened()
+    use(partition, 500)
+    partition.fold(issue_grant("100"))  # 500 of 600 is 83 %.
+    use(partition, 10)
+    assert alerts(partition) == [100]
+
+
+def test_held_credits_do_not_count_until_they_are_captured() -> None:
+    partition = opened()
+    wanted = {"type": "org.apimage.usage.image_analysis.v1", "data": {"images": 450}}
+    partition.fold(command("hold", {"hold_id": "h", "usage": wanted}))
+    assert alerts(partition) == []
+    done = {**wanted, "id": "done", "source": "/s", "time": format_instant(NOON)}
+    partition.fold(command("capture", {"hold_id": "h", "usage": done}, command_id="c"))
+    assert alerts(partition) == [80]
+
+
+def test_for_a_prepaid_account_the_base_is_what_its_active_grants_gave() -> None:
+    partition = opened("prepaid")
+    partition.fold(issue_grant("100"), issue_grant("100", grant_id="second"))
+    use(partition, 159)
+    assert alerts(partition) == []
+    use(partition, 1)
+    assert alerts(partition) == [80]
+
+
+def test_a_base_that_shrinks_by_expiry_fires_nothing() -> None:
+    partition = opened("prepaid")
+    partition.fold(
+        issue_grant("100"), issue_grant("900", grant_id="soon", expires_at=format_instant(NOON + HOUR_MS))
+    )
+    use(partition, 90)
+    partition.fold(TICK, at=NOON + HOUR_MS)
+    assert alerts(partition) == []
+
+
+def test_the_first_denial_of_a_period_fires_limit_reached_once() -> None:
+    """At 99 of 100 with a 2-credit price, 100 % is never reached."""
+    partition = opened()
+    use(partition, 499, 2, 2)
+    assert alerts(partition) == [80, "limit_reached"]
+    use(partition, 501, at=BOUNDARY)
+    assert alerts(partition) == [80, "limit_reached", "limit_reached"]
+
+
+def test_a_refused_hold_is_a_denial_too() -> None:
+    partition = opened()
+    partition.fold(command("hold", {"hold_id": "h", "credits": "501"}))
+    assert alerts(partition) == ["limit_reached"]
+
+
+def test_thresholds_are_the_owners_to_choose() -> None:
+    partition = opened(alert_thresholds=[50])
+    use(partition, 250, 250)
+    assert alerts(partition) == [50]
+    silent = opened(alert_thresholds=[])
+    use(silent, 500)
+    assert alerts(silent) == []
+
+
+def test_a_resend_fires_nothing() -> None:
+    partition = opened()
+    event = usage("image_analysis", images=400)
+    partition.fold(event, event, event)
+    assert alerts(partition) == [80]
