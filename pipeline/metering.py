@@ -216,10 +216,9 @@ class Batch:
         plan = self._plans(place.accepted_at)[account.subscription.plan_id]
         reason = denial(account, rated.credits, plan)
         if reason is not None:
-            account, alert = after_denial(account, plan)
             self._records.append(emit.denied(event, rated, reason, account.posted, place))
             self._remember(identity, event.fingerprint, REASON_CODES[reason], rated.credits, place)
-            self._alert(key, account, alert, place)
+            self._denied(key, account, reason, place)
             return
         entry = None
         if rated.credits:
@@ -232,6 +231,11 @@ class Batch:
             self._keep(key, account, place)
         self._records.append(emit.metered(event, rated, entry, account.posted, place))
         self._remember(identity, event.fingerprint, METERED_CODE, rated.credits, place)
+
+    def _denied(self, key: bytes, account: Account, reason: Reason, place: Place) -> None:
+        if reason in WANT_OF_CREDITS:
+            plan = self._plans(place.accepted_at)[account.subscription.plan_id]
+            self._alert(key, *after_denial(account, plan), place)
 
     def _alert(self, key: bytes, account: Account, alert: Alert | None, place: Place) -> None:
         if alert is not None:
@@ -275,10 +279,8 @@ class Batch:
                     self._captured(key, captured, account, place)
             case Refused(reason, _, required):
                 code = REASON_CODES[reason]
-                if required is not None and reason in WANT_OF_CREDITS and account is not None:
-                    plan = self._plans(place.accepted_at)[account.subscription.plan_id]
-                    account, alert = after_denial(account, plan)
-                    self._alert(key, account, alert, place)
+                if required is not None and account is not None:
+                    self._denied(key, account, reason, place)
             case _:
                 assert_never(answer)
         self._remember(identity, command.fingerprint, code, amount, place)

@@ -98,7 +98,9 @@ def _issue(account: Account, body: IssueGrant, around: Surroundings) -> Answer:
         body.grant_id, body.kind, body.priority, body.credits, begins, body.expires_at, at, body.source
     )
     account, entries = give(account, grant, around.cause, at)
-    return Obeyed(rearmed(account, around.plans[account.subscription.plan_id]), Booked(entries))
+    if entries:  # One that begins later makes the limit larger then.
+        account = rearmed(account, around.plans[account.subscription.plan_id])
+    return Obeyed(account, Booked(entries))
 
 
 def _void(account: Account, body: VoidGrant, cause: Cause, at: Instant) -> Answer:

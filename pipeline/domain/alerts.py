@@ -37,7 +37,9 @@ def usage_and_base(account: Account, plan: Plan) -> tuple[Credits, Credits]:
     if plan.monthly_credits:
         return totals.used, Credits(totals.opening + totals.granted - totals.voided)
     base = sum([grant.credits for grant in account.grants])
-    return Credits(base - sum(account.remaining) - account.held + totals.overage), Credits(base)
+    live = {grant.grant_id for grant in account.grants}
+    held = sum([each.credits for hold in account.holds for each in hold.shares if each.grant_id in live])
+    return Credits(base - sum(account.remaining) - held + totals.overage), Credits(base)
 
 
 def after_use(account: Account, plan: Plan) -> tuple[Account, Alert | None]:

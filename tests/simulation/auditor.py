@@ -59,6 +59,8 @@ class AuditedGrant:
     effective_ms: int
     expires_ms: int | None
     created_ms: int
+    amount: Decimal = NOTHING
+    begun: bool = False
 
     def burns_before(self) -> tuple[int, bool, int, int, str]:
         return (self.priority, self.expires_ms is None, self.expires_ms or 0, self.created_ms, self.grant_id)
@@ -73,10 +75,16 @@ class AuditedHold:
 
     taken: list[tuple[AuditedGrant, Decimal]]
     expires_ms: int
+    beyond: Decimal
+    """What of it would be overage."""
+
+    @property
+    def from_grants(self) -> Decimal:
+        return sum((part for _, part in self.taken), NOTHING)
 
     @property
     def credits(self) -> Decimal:
-        return sum((part for _, part in self.taken), NOTHING)
+        return self.from_grants + self.beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,18 @@ class AuditedStatement:
     end_ms: int
     opening: Decimal
     used: Decimal
+    overage: Decimal
     closing: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedAlert:
+    """`threshold` 0 is the first denial."""
+
+    threshold: int
+    period_start_ms: int
+    used: Decimal
+    base: Decimal
 
 
 @dataclass(slots=True)
@@ -108,22 +127,81 @@ class AuditedAccount:
     holds: dict[str, AuditedHold] = field(default_factory=dict)
     ended: dict[str, tuple[str, int]] = field(default_factory=dict)
     """How each hold ended, and when."""
+    ceiling: Decimal | None = None
+    overage: Decimal = NOTHING
+    granted: Decimal = NOTHING
+    voided: Decimal = NOTHING
+    thresholds: tuple[int, ...] = (80, 100, 110)
+    sent: set[int] = field(default_factory=set)
+    alerts: list[AuditedAlert] = field(default_factory=list)
 
     @property
     def held(self) -> Decimal:
-        return sum((hold.credits for hold in self.holds.values()), NOTHING)
+        return sum((hold.from_grants for hold in self.holds.values()), NOTHING)
 
-    def end_hold(self, hold_id: str, how: str, charged: Decimal, at_ms: int) -> None:
-        """The front of what was taken is used; the rest goes back to grants that are there until `at_ms`."""
-        for grant, part in self.holds.pop(hold_id).taken:
+    def room(self) -> Decimal:
+        if self.ceiling is None:
+            return NOTHING
+        aside = sum((hold.beyond for hold in self.holds.values()), NOTHING)
+        return max(NOTHING, self.ceiling - self.overage - aside)
+
+    def used_of_base(self, at_ms: int) -> tuple[Decimal, Decimal]:
+        if self.plan_credits[self.plan]:
+            return self.used_in_period, self.opening + self.granted - self.voided
+        live = [grant for grant in self.grants if grant.begun and grant.counts_at(at_ms)]
+        base = sum((grant.amount for grant in live), NOTHING)
+        aside = sum(
+            (
+                part
+                for hold in self.holds.values()
+                for grant, part in hold.taken
+                if any(grant is g for g in live)
+            ),
+            NOTHING,
+        )
+        return base - sum((grant.remaining for grant in live), NOTHING) - aside + self.overage, base
+
+    def look_at_thresholds(self, at_ms: int) -> None:
+        """After a charge: the highest that is reached and was not sent; those below it count as sent."""
+        used, base = self.used_of_base(at_ms)
+        reached = [each for each in self.thresholds if base > 0 and used >= base * each / 100]
+        if (
+            set(reached) - self.sent
+            and max(reached) not in self.sent
+            and self.thresholds[-1] not in self.sent
+        ):
+            self.alerts.append(AuditedAlert(max(reached), self.start_ms, used, base))
+            self.sent |= set(reached)
+
+    def note_denial(self, at_ms: int) -> None:
+        if 0 not in self.sent:
+            self.sent.add(0)
+            self.alerts.append(AuditedAlert(0, self.start_ms, *self.used_of_base(at_ms)))
+
+    def rearm(self, at_ms: int) -> None:
+        used, base = self.used_of_base(at_ms)
+        self.sent = {each for each in self.sent if each and used >= base * each / 100}
+
+    def charge(self, cost: Decimal, beyond: Decimal, at_ms: int) -> None:
+        self.used += cost
+        self.used_in_period += cost
+        self.overage += beyond
+        self.look_at_thresholds(at_ms)
+
+    def end_hold(self, hold_id: str, how: str, charged: Decimal, at_ms: int) -> Decimal:
+        """The front of what was taken is used; the rest goes back to grants that are there until `at_ms`.
+        Returns what was overage of it."""
+        hold = self.holds.pop(hold_id)
+        for grant, part in hold.taken:
             used = min(part, charged)
             charged -= used
             if any(each is grant for each in self.grants) and grant.counts_at(
                 at_ms - (how == "hold_expired")
             ):
                 grant.remaining += part - used
-        assert charged == 0
+        assert charged <= hold.beyond
         self.ended[hold_id] = (how, at_ms)
+        return charged
 
     def expire_holds(self, until_ms: int) -> None:
         due = sorted(
@@ -141,16 +219,28 @@ class AuditedAccount:
         return months_after(self.anchor_ms, self.months)
 
     def settle(self, clock_ms: int) -> None:
-        """Let periods end, then forget what has expired."""
-        while not self.closed and self.end_ms <= clock_ms:
-            at_ms = self.end_ms
+        """Live through everything that time brings, instant by instant; then forget what has expired."""
+        while (at_ms := self.next_ms()) <= clock_ms:
             self.expire_holds(at_ms)
-            self.state(at_ms, begun=False)
-            self.plan = self.next_plan
-            self.start_ms, self.months = at_ms, self.months + 1
-            self.monthly(at_ms)
-        self.expire_holds(clock_ms)
+            if not self.closed and self.end_ms == at_ms:
+                self.state(at_ms, begun=False)
+                self.plan = self.next_plan
+                self.start_ms, self.months = at_ms, self.months + 1
+                self.monthly(at_ms)
+            for grant in sorted(self.grants, key=lambda each: each.grant_id):
+                if not grant.begun and grant.effective_ms == at_ms:
+                    self.begin_grant(grant, at_ms)
         self.grants = [g for g in self.grants if g.expires_ms is None or g.expires_ms > clock_ms]
+
+    def next_ms(self) -> int:
+        waiting = [grant.effective_ms for grant in self.grants if not grant.begun]
+        ends = [] if self.closed else [self.end_ms]
+        return min([2**62, *ends, *waiting, *[hold.expires_ms for hold in self.holds.values()]])
+
+    def begin_grant(self, grant: AuditedGrant, at_ms: int) -> None:
+        grant.begun = True
+        self.granted += grant.amount
+        self.rearm(at_ms)
 
     def state(self, at_ms: int, *, begun: bool) -> None:
         """Close the running period. At a boundary (`begun` False) what begins at this instant is the next one's."""
@@ -160,9 +250,12 @@ class AuditedAccount:
         )
         closing += self.held
         self.statements.append(
-            AuditedStatement(self.plan, self.start_ms, at_ms, self.opening, self.used_in_period, closing)
+            AuditedStatement(
+                self.plan, self.start_ms, at_ms, self.opening, self.used_in_period, self.overage, closing
+            )
         )
-        self.opening, self.used_in_period = closing, NOTHING
+        self.opening, self.used_in_period, self.overage = closing, NOTHING, NOTHING
+        self.granted, self.voided, self.sent = NOTHING, NOTHING, set()
 
     def monthly(self, at_ms: int) -> None:
         amount = self.plan_credits[self.plan]
@@ -173,12 +266,16 @@ class AuditedAccount:
     def usable(self, clock_ms: int) -> list[AuditedGrant]:
         return sorted((g for g in self.grants if g.counts_at(clock_ms)), key=AuditedGrant.burns_before)
 
-    def available(self, clock_ms: int) -> Decimal:
+    def left(self, clock_ms: int) -> Decimal:
+        """In grants, beside what is held."""
         return sum((grant.remaining for grant in self.usable(clock_ms)), NOTHING)
+
+    def available(self, clock_ms: int) -> Decimal:
+        return self.left(clock_ms) + self.room()
 
     def balance(self, clock_ms: int) -> Decimal:
         """What is posted: available and held."""
-        return self.available(clock_ms) + self.held
+        return self.left(clock_ms) + self.held
 
     def grant(
         self, grant_id: str, kind: str, amount: Decimal, *, now_ms: int, expires_ms: int | None,
@@ -186,7 +283,10 @@ class AuditedAccount:
     ) -> None:  # fmt: skip
         rank = DEFAULT_PRIORITY[kind] if priority is None else priority
         begins = max(now_ms, effective_ms or now_ms)
-        self.grants.append(AuditedGrant(grant_id, kind, rank, amount, begins, expires_ms, now_ms))
+        grant = AuditedGrant(grant_id, kind, rank, amount, begins, expires_ms, now_ms, amount)
+        self.grants.append(grant)
+        if begins <= now_ms:
+            self.begin_grant(grant, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +366,12 @@ class Auditor:
         reason = self._denial(account, available) if account.closed or cost > available else ""
         self._answered(claim, reason, cost)
         if reason:
+            if not account.closed:
+                account.note_denial(self.clock_ms)
             posted = account.balance(self.clock_ms)
             return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, posted)
-        _burn(account.usable(self.clock_ms), cost)
-        account.used += cost
-        account.used_in_period += cost
+        _, beyond = _burn(account.usable(self.clock_ms), cost)
+        account.charge(cost, beyond, self.clock_ms)
         left = account.balance(self.clock_ms)
         return Verdict("metered", "", claim.account, claim.event_id, cost, cost, left)
 
@@ -302,7 +403,7 @@ class Auditor:
             return "account_closed"
         carry_out = {
             "grant": self._grant, "void_grant": self._void, "change_plan": self._change_plan, "close": self._close,
-            "hold": self._hold, "capture": self._capture, "release": self._release,
+            "configure": self._configure, "hold": self._hold, "capture": self._capture, "release": self._release,
         }  # fmt: skip
         return carry_out[claim.verb](claim, account)
 
@@ -359,9 +460,10 @@ class Auditor:
         if data.get("partial"):
             cost = data["unit"] * max(1, min(data["images"], int(available // data["unit"])))
         if cost > available:
+            account.note_denial(self.clock_ms)
             return self._denial(account, available)
-        taken = _burn(account.usable(self.clock_ms), cost)
-        account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000)
+        taken, beyond = _burn(account.usable(self.clock_ms), cost)
+        account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000, beyond)
         return ""
 
     def _capture(self, claim: CommandClaim, account: AuditedAccount) -> str:
@@ -377,9 +479,8 @@ class Auditor:
         cost = price_of_image(usage.service, usage.data) * usage.images
         if cost > hold.credits:
             return "exceeds_hold"
-        account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
-        account.used += cost
-        account.used_in_period += cost
+        beyond = account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
+        account.charge(cost, beyond, self.clock_ms)
         self._answered(usage, "", cost)
         return ""
 
@@ -413,12 +514,28 @@ class Auditor:
         kept = [grant for grant in account.grants if grant.grant_id != claim.data["grant_id"]]
         if len(kept) == len(account.grants):
             return "unknown_grant"
+        account.voided += sum(
+            (g.remaining for g in account.grants if g.begun and not any(g is each for each in kept)), NOTHING
+        )
         account.grants = kept
         return ""
 
+    def _configure(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        data = claim.data
+        if "overage_ceiling" in data:
+            ceiling = data["overage_ceiling"]
+            if ceiling is not None and account.plan in self.rules.free_plans:
+                return "overage_not_offered"
+            account.ceiling = None if ceiling is None else Decimal(str(ceiling))
+        if data.get("alert_thresholds") is not None:
+            account.thresholds = tuple(data["alert_thresholds"])
+        return ""
 
-def _burn(grants: Iterable[AuditedGrant], cost: Decimal) -> list[tuple[AuditedGrant, Decimal]]:
-    """Take `cost` in the order given; what each grant gave."""
+
+def _burn(
+    grants: Iterable[AuditedGrant], cost: Decimal
+) -> tuple[list[tuple[AuditedGrant, Decimal]], Decimal]:
+    """Take `cost` in the order given: what each grant gave, and what is beyond them all."""
     taken: list[tuple[AuditedGrant, Decimal]] = []
     for grant in grants:
         part = min(grant.remaining, cost)
@@ -426,8 +543,7 @@ def _burn(grants: Iterable[AuditedGrant], cost: Decimal) -> list[tuple[AuditedGr
         cost -= part
         if part:
             taken.append((grant, part))
-    assert cost == 0
-    return taken
+    return taken, cost
 
 
 def one_month_after(start_ms: int) -> int:

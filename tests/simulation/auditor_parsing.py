@@ -18,7 +18,7 @@ SERVICES = (
     "transparent_background",
 )  # fmt: skip
 USAGE_TYPES = {f"org.apimage.usage.{service}.v1": service for service in SERVICES}
-VERBS = ("open", "grant", "void_grant", "change_plan", "close", "hold", "capture", "release")
+VERBS = ("open", "grant", "void_grant", "change_plan", "close", "configure", "hold", "capture", "release")
 COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
@@ -36,6 +36,7 @@ COMMAND_DATA = {
     "void_grant": {"grant_id", "reason"},
     "change_plan": {"plan"},
     "close": {"reason"},
+    "configure": {"overage_ceiling", "alert_thresholds"},
     "hold": {"hold_id", "credits", "usage", "seconds", "partial"},
     "capture": {"hold_id", "usage"},
     "release": {"hold_id", "reason"},
@@ -276,6 +277,8 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
     need(data.keys() <= COMMAND_DATA[verb])
     if verb in {"hold", "capture", "release"}:
         return _hold_data(verb, data, event)
+    if verb == "configure":
+        return _configuration(data)
     if verb == "close":
         need(_text(data.get("reason", "")))
         return data
@@ -284,7 +287,18 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
         return data
     need(_text(data.get("source", "")) and _text(data.get("reason", "")))
     need(isinstance(data.get("grant_id"), str) and GRANT_ID.fullmatch(data["grant_id"]))
+    need(not data["grant_id"].startswith(("monthly:", "upgrade:", "overage")))
     return data if verb == "void_grant" else _grant_data(data)
+
+
+def _configuration(data: dict[str, Any]) -> dict[str, Any]:
+    if data.get("overage_ceiling") is not None:
+        _amount(data["overage_ceiling"])
+    chosen = data.get("alert_thresholds")
+    if chosen is not None:
+        need(isinstance(chosen, list) and len(chosen) <= 8 and all(_whole(each, 1000) for each in chosen))
+        need(chosen == sorted(set(chosen)))
+    return data
 
 
 def _amount(amount: Any) -> Decimal:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.domain.instants import parse_instant
 from pipeline.state import decode_account
 from tests.builders import TICK, Partition
-from tests.simulation.auditor import AuditedStatement, Verdict
+from tests.simulation.auditor import AuditedAlert, AuditedStatement, Verdict
 from tests.simulation.world import play
 
 SEEDS = int(os.environ.get("CREDITSTREAM_SIMULATION_SEEDS", "300"))
@@ -35,6 +35,8 @@ def test_the_core_says_what_the_auditor_says_in_every_world(first: int) -> None:
         assert balances(partition) == auditor.balances(), f"seed {seed}"
         audited = [each for name in sorted(auditor.accounts) for each in auditor.accounts[name].statements]
         assert statements(partition) == audited, f"seed {seed}"
+        fired = [each for name in sorted(auditor.accounts) for each in auditor.accounts[name].alerts]
+        assert alerts(partition) == fired, f"seed {seed}"
 
 
 def expected(verdict: Verdict) -> tuple[str, str, Decimal]:
@@ -74,7 +76,20 @@ def statements(partition: Partition) -> list[AuditedStatement]:
             each["plan"],
             parse_instant(each["period_start"]),
             parse_instant(each["period_end"]),
-            *(Decimal(each[name]) for name in ("opening", "used", "closing")),
+            *(Decimal(each[name]) for name in ("opening", "used", "overage", "closing")),
         )
         for each in sorted(partition.of("statements"), key=lambda each: each["account_id"])
+    ]
+
+
+def alerts(partition: Partition) -> list[AuditedAlert]:
+    """In the order of each account."""
+    return [
+        AuditedAlert(
+            each["threshold"] or 0,
+            parse_instant(each["period_start"]),
+            Decimal(each["used"]),
+            Decimal(each["base"]),
+        )
+        for each in sorted(partition.of("alerts"), key=lambda each: each["account_id"])
     ]

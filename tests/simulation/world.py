@@ -69,7 +69,14 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
 
 def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
     plan = random.choice(["free", "starter", "pro", "prepaid", "gold"])
-    match random.choices(["open", "change", "close", "void", "grant"], [5, 4, 0.3, 3, 8])[0]:
+    match random.choices(["open", "change", "close", "void", "settings", "grant"], [5, 4, 0.3, 3, 5, 8])[0]:
+        case "settings":
+            settings: dict[str, Any] = {}
+            if random.random() < 0.8:
+                settings["overage_ceiling"] = random.choice([None, "10", "500", "0.5"])
+            if random.random() < 0.3:
+                settings["alert_thresholds"] = random.choice([[], [50], [10, 90, 120]])
+            return command("configure", settings, account=account, at=at, command_id=f"s{number}")
         case "open":
             return open_account(plan, account=account, at=at, command_id=f"o{number}")
         case "change":
