@@ -35,7 +35,13 @@ class AccountBalance(WireModel):
     """The sum of all entries. A grant that begins later is posted when it takes effect."""
     held: NotNegative
     available: CreditAmount
-    """What a request can use now: posted less held."""
+    """What a request can use now: posted less held, and what room there is for overage."""
+    overage_ceiling: NotNegative | None
+    """Most overage in one period; null: overage protection is on."""
+    overage: NotNegative
+    """Booked in this period."""
+    alert_thresholds: list[Count]
+    """Percent of the period's credits."""
     holds: list[OpenHold]
     grants: list[GrantBalance]
     """Those in effect, in burn order, then those that begin later (with `remaining` 0)."""

@@ -122,6 +122,22 @@ class CloseAccount(WireModel):
     reason: Note = ""
 
 
+class Configure(WireModel):
+    """The owner's billing settings; what is not said stays as it is."""
+
+    overage_ceiling: GrantCredits | None = None
+    """Turns overage protection off, up to this many credits in one period; null turns it on again."""
+    alert_thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=8)] | None = None
+    """Percent of the period's credits, rising."""
+
+    @model_validator(mode="after")
+    def _thresholds_rise(self) -> Self:
+        chosen = self.alert_thresholds
+        if chosen is not None and chosen != sorted(set(chosen)):
+            raise ValueError(f"expected rising thresholds, got {chosen}")
+        return self
+
+
 HoldId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
 HOLD_SECONDS_MAX: Final = 86_400
 
@@ -215,6 +231,13 @@ class CloseAccountCommand(SignedEnvelope):
     data: CloseAccount
 
 
+class ConfigureCommand(SignedEnvelope):
+    """Change an account's billing settings."""
+
+    type: Literal["org.apimage.account.configure.v1"]
+    data: Configure
+
+
 class PlaceHoldCommand(SignedEnvelope):
     """Set credits aside before the work."""
 
@@ -242,6 +265,7 @@ AccountCommand: TypeAlias = Annotated[
     | VoidGrantCommand
     | ChangePlanCommand
     | CloseAccountCommand
+    | ConfigureCommand
     | PlaceHoldCommand
     | CaptureHoldCommand
     | ReleaseHoldCommand,

@@ -1,8 +1,12 @@
 """Statements: one for each account and closed period, made at the boundary and never changed; key = account id.
 
-opening + granted - used - expired - voided = closing, to the millionth. What is accepted after the boundary stands in
+opening + granted + overage - used - expired - voided = closing, to the millionth. What is accepted after the boundary stands in
 the next statement, whatever the producer's clock said.
 """
+
+from typing import Annotated
+
+from pydantic import Field
 
 from schemas.base import AccountId, Count, NotNegative, UtcInstant, WireModel
 
@@ -20,6 +24,13 @@ class AccountStatement(WireModel):
     used: NotNegative
     expired: NotNegative
     voided: NotNegative
+    overage: NotNegative
+    """Credits used beyond all grants; billed in money, so never part of a balance."""
+    overage_price: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")] | None
+    """Money for one of them; null where the plan offers none."""
+    overage_amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    """overage × overage_price, exact and not rounded."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     closing: NotNegative
     last_entry_seq: Count
     """It covers the entries from the one after the statement before, up to this one."""

@@ -25,6 +25,7 @@ RefusalReason: TypeAlias = Literal[
     "exceeds_hold",
     "usage_answered",
     "too_many_holds",
+    "overage_not_offered",
     "too_late",
     "too_early",
     "unpriced",

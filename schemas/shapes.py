@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from schemas import account_command, usage_event
+from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance
 from schemas.account_statement import AccountStatement
 from schemas.command_result import CommandResult
@@ -17,6 +18,7 @@ from schemas.metered_record import MeteredRecord
 from schemas.plan import PlanCatalog
 from schemas.price_book import PriceBook
 from schemas.topics import (
+    ACCOUNT_ALERTS,
     ACCOUNT_BALANCES,
     ACCOUNT_EVENTS,
     ACCOUNT_STATEMENTS,
@@ -40,6 +42,7 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.void_grant.v1": account_command.VoidGrantCommand,
     "account.change_plan.v1": account_command.ChangePlanCommand,
     "account.close.v1": account_command.CloseAccountCommand,
+    "account.configure.v1": account_command.ConfigureCommand,
     "account.hold.v1": account_command.PlaceHoldCommand,
     "account.capture.v1": account_command.CaptureHoldCommand,
     "account.release.v1": account_command.ReleaseHoldCommand,
@@ -52,6 +55,7 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
     "ledger_entry.v1": LedgerEntry,
     "account_balance.v1": AccountBalance,
     "account_statement.v1": AccountStatement,
+    "account_alert.v1": AccountAlert,
     "command_result.v1": CommandResult,
     "dead_letter.v1": DeadLetter,
 }
@@ -68,6 +72,7 @@ CARRIED: Final[dict[str, tuple[str, ...]]] = {
     LEDGER_ENTRIES: ("ledger_entry.v1",),
     ACCOUNT_BALANCES: ("account_balance.v1",),
     ACCOUNT_STATEMENTS: ("account_statement.v1",),
+    ACCOUNT_ALERTS: ("account_alert.v1",),
     COMMAND_RESULTS: ("command_result.v1",),
     DEAD_LETTERS: ("dead_letter.v1",),
 }

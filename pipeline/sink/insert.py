@@ -14,11 +14,19 @@ from typing import Final
 from pipeline.clickhouse import ClickHouseError, Client, insert_block
 from pipeline.sink.plan import block_token
 from schemas.sink_plan import SinkPlan
-from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_ALERTS,
+    ACCOUNT_BALANCES,
+    ACCOUNT_STATEMENTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
 
 TABLES: Final[Mapping[str, str]] = {
     METERED_RECORDS: "metered_records",
     LEDGER_ENTRIES: "ledger_entries",
+    ACCOUNT_ALERTS: "account_alerts",
     ACCOUNT_BALANCES: "account_balances",
     ACCOUNT_STATEMENTS: "account_statements",
     DEAD_LETTERS: "dead_letters",
