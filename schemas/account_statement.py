@@ -1,7 +1,7 @@
 """Statements: one for each account and closed period, made at the boundary and never changed; key = account id.
 
-opening + granted + overage - used - expired - voided = closing, to the millionth. What is accepted after the boundary stands in
-the next statement, whatever the producer's clock said.
+opening + granted + overage - used - expired - voided = closing, to the millionth. What is accepted after the
+boundary stands in the next statement, whatever the producer's clock said.
 """
 
 from typing import Annotated
