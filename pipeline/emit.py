@@ -54,6 +54,8 @@ class Place(NamedTuple):
     offset: int
     partition_seq: int
     accepted_at: int
+    accepted_text: str
+    """The same in RFC 3339: it stands in every record."""
 
 
 def metered(
@@ -111,7 +113,7 @@ def _metered_record(  # noqa: PLR0913, PLR0917  (the record's own fields; keywor
             "outcome": outcome,
             "reason": reason,
             "occurred_at": format_instant(event.occurred_at),
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "channel": event.channel,
             "images": event.images,
             "credits": format_credits(charged),
@@ -163,6 +165,7 @@ def _shares(shares: Sequence[GrantShare]) -> list[dict[str, str]]:
 
 def ledger_entry(entry: LedgerEntry, place: Place) -> OutRecord:
     """One entry of the account's ledger."""
+    at = place.accepted_at
     value = orjson.dumps(
         {
             "account_id": entry.account_id,
@@ -170,8 +173,8 @@ def ledger_entry(entry: LedgerEntry, place: Place) -> OutRecord:
             "kind": entry.kind,
             "credits": format_credits(entry.credits),
             "balance_after": format_credits(entry.balance_after),
-            "booked_at": format_instant(entry.booked_at),
-            "accepted_at": format_instant(place.accepted_at),
+            "booked_at": place.accepted_text if entry.booked_at == at else format_instant(entry.booked_at),
+            "accepted_at": place.accepted_text,
             "cause_source": entry.cause.source,
             "cause_id": entry.cause.cause_id,
             "grants": _shares(entry.shares),
@@ -210,7 +213,7 @@ def account_balance(account: Account, place: Place) -> OutRecord:
             "period_start": format_instant(subscription.period_start),
             "period_end": format_instant(subscription.period_end),
             "entry_seq": account.entry_seq,
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "partition": place.partition,
             "offset": place.offset,
             "partition_seq": place.partition_seq,
@@ -247,7 +250,7 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
             "currency": statement.currency,
             "closing": format_credits(statement.closing),
             "last_entry_seq": statement.last_entry_seq,
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "partition": place.partition,
             "offset": place.offset,
             "partition_seq": place.partition_seq,
@@ -277,7 +280,7 @@ def account_alert(alert: Alert, place: Place) -> OutRecord:
             "base": format_credits(alert.base),
             "period_start": period,
             "period_end": format_instant(alert.period_end),
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "partition": place.partition,
             "offset": place.offset,
             "partition_seq": place.partition_seq,
@@ -360,7 +363,7 @@ def _command_record(
             **told,
             "balance_after": format_credits(posted),
             "available_after": format_credits(usable),
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "partition": place.partition,
             "offset": place.offset,
             "partition_seq": place.partition_seq,
@@ -409,7 +412,7 @@ def dead_letter(record: LogRecord, invalid: Invalid, place: Place) -> OutRecord:
             "event_id": invalid.event_id,
             "source": invalid.source,
             "type": invalid.type,
-            "accepted_at": format_instant(place.accepted_at),
+            "accepted_at": place.accepted_text,
             "partition": place.partition,
             "offset": place.offset,
             "partition_seq": place.partition_seq,

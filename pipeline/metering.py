@@ -135,6 +135,7 @@ class Batch:
             _published(core.plan_catalogs, ref, "plan catalogue") for ref in view.cursor.plan_catalogs
         ]
         self._clock = view.cursor.clock_ms
+        self._clock_text = format_instant(self._clock)
         self._seq = view.cursor.partition_seq
         self._next_offset = view.cursor.next_offset
         self._records: list[OutRecord] = []
@@ -145,13 +146,15 @@ class Batch:
 
     def feed(self, records: Iterable[LogRecord]) -> None:
         """Fold records, in the order of the log."""
-        rules, keys = self._core.rules, self._core.command_keys
+        rules, keys, partition = self._core.rules, self._core.command_keys, self._view.partition
         for record in records:
             assert record.offset >= self._next_offset, (record.offset, self._next_offset)
             self._next_offset = record.offset + 1
             self._seq += 1
-            self._clock = max(self._clock, record.timestamp)
-            place = Place(self._view.partition, record.offset, self._seq, self._clock)
+            if record.timestamp > self._clock:
+                self._clock = record.timestamp
+                self._clock_text = format_instant(self._clock)
+            place = Place(partition, record.offset, self._seq, self._clock, self._clock_text)
             parsed = parse(record, event_bytes_max=rules.event_bytes_max, command_keys=keys)
             match parsed:
                 case UsageEvent():
@@ -376,8 +379,7 @@ class Batch:
     def _remember(
         self, identity: Identity, fingerprint: Fingerprint, code: int, amount: Credits, place: Place
     ) -> None:
-        answer = FirstAnswer(fingerprint, code, amount, place.offset, Instant(place.accepted_at))
-        self._identities[identity] = encode_answer(answer)
+        self._identities[identity] = encode_answer(fingerprint, code, amount, place.offset, place.accepted_at)
 
     def _outside_window(self, occurred_at: int, accepted_at: int) -> tuple[Reason, str] | None:
         rules = self._core.rules
@@ -396,7 +398,10 @@ class Batch:
         return None
 
     def _plans(self, at: int) -> Mapping[str, Plan]:
-        return next(each for each in reversed(self._catalogs) if each.effective_from <= at).plans
+        for catalog in reversed(self._catalogs):
+            if catalog.effective_from <= at:
+                return catalog.plans
+        raise AssertionError("the first plan catalogue starts with the epoch")
 
     def _keep(self, key: bytes, account: Account, place: Place) -> None:
         self._accounts[key] = account

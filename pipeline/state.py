@@ -229,9 +229,11 @@ _PACKED: Final = Struct(f">{IDENTITY_KEY_BYTES}s{_ANSWER.size}s")
 IDENTITY_ANSWER_BYTES: Final = _ANSWER.size
 
 
-def encode_answer(answer: FirstAnswer) -> bytes:
-    """33 bytes."""
-    return _ANSWER.pack(answer.fingerprint, answer.code, answer.credits, answer.offset, answer.accepted_at)
+def encode_answer(
+    fingerprint: Fingerprint, code: int, amount: Credits, offset: int, accepted_at: int
+) -> bytes:
+    """33 bytes: the fields of `FirstAnswer`, which is built only for a resend."""
+    return _ANSWER.pack(fingerprint, code, amount, offset, accepted_at)
 
 
 def decode_answer(packed: bytes) -> FirstAnswer:

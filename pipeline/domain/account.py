@@ -72,8 +72,7 @@ class Hold:
     """Half open: from this instant on nothing can be captured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """`grants` are in effect and in burn order, `remaining` is what is left of each; `pending` have not begun."""
 
     account_id: AccountId

@@ -140,7 +140,7 @@ def _configure(account: Account, body: Configure, around: Surroundings) -> Answe
         policy = replace(policy, overage_ceiling=body.overage_ceiling)
     if body.thresholds is not None:
         policy = replace(policy, thresholds=body.thresholds)
-    return Obeyed(replace(account, policy=policy), Booked())
+    return Obeyed(account._replace(policy=policy), Booked())
 
 
 def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:

@@ -5,7 +5,7 @@ next period or a larger limit. The first denial of a period sends `limit_reached
 price, 100 % is never reached.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.domain.account import LIMIT_REACHED, Account
 from pipeline.domain.credits import Credits
@@ -51,7 +51,7 @@ def after_use(account: Account, plan: Plan) -> tuple[Account, Alert | None]:
     reached = [each for each in thresholds if used * 100 >= each * base and each not in sent]
     if not reached or base <= 0:
         return account, None
-    account = replace(account, alerted=(*sent, *reached))
+    account = account._replace(alerted=(*sent, *reached))
     return account, _alert(account, reached[-1], used, base)
 
 
@@ -59,7 +59,7 @@ def after_denial(account: Account, plan: Plan) -> tuple[Account, Alert | None]:
     """`limit_reached`, at the first denial of a period."""
     if LIMIT_REACHED in account.alerted:
         return account, None
-    account = replace(account, alerted=(LIMIT_REACHED, *account.alerted))
+    account = account._replace(alerted=(LIMIT_REACHED, *account.alerted))
     return account, _alert(account, LIMIT_REACHED, *usage_and_base(account, plan))
 
 
@@ -69,7 +69,7 @@ def rearmed(account: Account, plan: Plan) -> Account:
         return account
     used, base = usage_and_base(account, plan)
     still = tuple([each for each in account.alerted if each != LIMIT_REACHED and used * 100 >= each * base])
-    return account if still == account.alerted else replace(account, alerted=still)
+    return account if still == account.alerted else account._replace(alerted=still)
 
 
 def _alert(account: Account, threshold: int, used: Credits, base: Credits) -> Alert:

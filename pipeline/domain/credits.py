@@ -4,6 +4,7 @@ No float anywhere on the path (product.md section 2): integers inside, decimal s
 `Decimal(18, 6)` in ClickHouse.
 """
 
+from functools import lru_cache
 from typing import Final, NewType
 
 Credits = NewType("Credits", int)
@@ -36,6 +37,7 @@ def parse_credits(text: str | int) -> Credits:
     return Credits(-micros if text.startswith("-") else micros)
 
 
+@lru_cache(maxsize=65_536)  # Costs are few, and a balance is written several times in a row.
 def format_credits(amount: int) -> str:
     """The plain decimal of an amount, without trailing zeros: "8", "0.5", "-3"."""
     if amount % MICROS == 0:

@@ -5,8 +5,7 @@ then id. An account keeps its grants sorted so; burning down is one walk from th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from pipeline.domain.credits import Credits
 from pipeline.domain.instants import Instant
@@ -28,8 +27,7 @@ NEVER: Final = 2**62
 """Sorts behind every instant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Credits given, and their terms. Immutable: what is left of it stands beside it in the account."""
 
     grant_id: GrantId
@@ -42,8 +40,7 @@ class Grant:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class GrantShare:
+class GrantShare(NamedTuple):
     """What one grant gave to a charge, or got, or lost. Never negative."""
 
     grant_id: GrantId

@@ -5,7 +5,7 @@ once: by capture, by release, or by its expiry. What comes back to a grant that 
 then, by an entry of its own (product.md section 3; the receipt algorithm is Autumn's, anchors.md section 3C).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from pipeline.domain.account import Account, Hold, boundary_of
@@ -99,4 +99,4 @@ def _with_holds(account: Account, remaining: tuple[Credits, ...], holds: tuple[H
     boundary = boundary_of(
         account.subscription, account.grants, account.pending, holds, closed=account.closed
     )
-    return replace(account, remaining=remaining, holds=holds, held=held, next_boundary=boundary)
+    return account._replace(remaining=remaining, holds=holds, held=held, next_boundary=boundary)

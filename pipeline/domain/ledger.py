@@ -6,9 +6,8 @@ a hash, so that a missing or altered one shows (the text that is hashed: `schema
 Every function expects an account that `periods.advance` has brought to the present.
 """
 
-from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pipeline.domain.account import Account, PeriodTotals, available, boundary_of
 from pipeline.domain.credits import Credits
@@ -21,8 +20,7 @@ from pipeline.domain.usage import AccountId
 EntryKind: TypeAlias = Literal["grant", "usage", "overage", "expiration", "void", "reversal"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """What an entry is booked for, and where in the log it stands."""
 
     source: str
@@ -31,8 +29,7 @@ class Cause:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     account_id: AccountId
     entry_seq: int
     kind: EntryKind
@@ -208,4 +205,4 @@ def with_pending(account: Account, pending: tuple[Grant, ...]) -> Account:
     boundary = boundary_of(
         account.subscription, account.grants, pending, account.holds, closed=account.closed
     )
-    return replace(account, pending=pending, next_boundary=boundary)
+    return account._replace(pending=pending, next_boundary=boundary)

@@ -66,4 +66,7 @@ class PriceBook:
 def book_in_force(schedule: Sequence[PriceBook], at: int) -> PriceBook:
     """The last book whose `effective_from` has come. The schedule is in that order, and its first book starts
     with the epoch: there is always one."""
-    return next(book for book in reversed(schedule) if book.effective_from <= at)
+    for book in reversed(schedule):
+        if book.effective_from <= at:
+            return book
+    raise AssertionError("the first book of a schedule starts with the epoch")

@@ -6,7 +6,7 @@ book does not price is refused with a reason, never rated at 0.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from pipeline.domain.credits import Credits, format_credits
 from pipeline.domain.price_book import (
@@ -49,8 +49,7 @@ class Unrated:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class RatedUsage:
+class RatedUsage(NamedTuple):
     """An event's cost: `credits` = images × the image's price."""
 
     credits: Credits

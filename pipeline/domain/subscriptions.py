@@ -137,20 +137,20 @@ def upgrade(account: Account, old: Plan, new: Plan, cause: Cause, at: Instant) -
 
 def change_at_boundary(account: Account, plan: Plan) -> Account:
     """Downgrade or cancel: the plan takes its place when the period ends. The newest wish counts."""
-    return replace(account, subscription=replace(account.subscription, next_plan_id=plan.plan_id))
+    return account._replace(subscription=replace(account.subscription, next_plan_id=plan.plan_id))
 
 
 def close(account: Account, plan: Plan, cause: Cause, at: Instant) -> tuple[Account, Booked]:
     """Close the account for good: what is left is voided, and the running period gets its statement."""
     booked = Booked()
-    account = replace(account, pending=())
+    account = account._replace(pending=())
     for hold in account.holds:
         account = release(account, hold, Reason.HOLD_RELEASED, cause, at, booked)
     for grant in account.grants:
         account, entries = end_grant(account, grant, "void", cause, at)
         booked.entries += entries
     account = _closed_period(account, plan, at, booked)
-    return replace(account, closed=True, next_boundary=NEVER), booked
+    return account._replace(closed=True, next_boundary=NEVER), booked
 
 
 def release(account: Account, hold: Hold, end: Reason, cause: Cause, at: Instant, booked: Booked) -> Account:
@@ -190,7 +190,7 @@ def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) ->
             last_entry_seq=account.entry_seq,
         )
     )
-    return replace(account, totals=NO_TOTALS._replace(opening=account.posted), alerted=())
+    return account._replace(totals=NO_TOTALS._replace(opening=account.posted), alerted=())
 
 
 def _with_monthly_grant(account: Account, plan: Plan, cause: Cause, at: Instant, booked: Booked) -> Account:
@@ -217,7 +217,7 @@ def _with_subscription(account: Account, subscription: Subscription) -> Account:
     boundary = boundary_of(
         subscription, account.grants, account.pending, account.holds, closed=account.closed
     )
-    return replace(account, subscription=subscription, next_boundary=boundary)
+    return account._replace(subscription=subscription, next_boundary=boundary)
 
 
 def _cause_of(name: str, cause: Cause) -> Cause:

@@ -1,9 +1,8 @@
 """Usage events as the rules see them: parsed, bounded, with identity and fingerprint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 from pipeline.domain.instants import Instant
 
@@ -14,8 +13,7 @@ Identity = NewType("Identity", bytes)
 """16 bytes of (account, source, id): the same for every resend."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """A producer's claim that an account used something, once. Positional: one is built for every record."""
 
     account_id: AccountId

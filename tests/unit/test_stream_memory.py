@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.domain.credits import Credits
-from pipeline.domain.instants import Instant
 from pipeline.domain.usage import Fingerprint
-from pipeline.state import FirstAnswer, encode_answer
+from pipeline.state import encode_answer
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.identities import FORGET_IDENTITIES_MAX, IDENTITY_MEMORY_BYTES, IdentityIndex
 from schemas.topics import HOUR_MS
@@ -15,7 +14,7 @@ WINDOW_HOURS = 3
 
 
 def answer(accepted_at: int, offset: int = 0) -> bytes:
-    return encode_answer(FirstAnswer(Fingerprint(b"f" * 8), 1, Credits(0), offset, Instant(accepted_at)))
+    return encode_answer(Fingerprint(b"f" * 8), 1, Credits(0), offset, accepted_at)
 
 
 def key(number: int) -> bytes:
