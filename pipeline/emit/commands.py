@@ -1,0 +1,108 @@
+"""The answers to account commands."""
+
+from typing import Any, assert_never
+
+import orjson
+
+from pipeline.domain.account import Account, available
+from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
+from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
+from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
+from pipeline.domain.instants import format_instant
+from pipeline.domain.reasons import REASON_OF_CODE
+from pipeline.emit.records import OutRecord, Place
+from pipeline.state import FirstAnswer
+from schemas.topics import COMMAND_RESULTS
+
+
+def command_result(command: Command, answer: Answer, account: Account | None, place: Place) -> OutRecord:
+    """The answer to a command. Where credits were missing it says how many, and when there will be more."""
+    match answer:
+        case Obeyed(hold=hold, plan_change=change):
+            outcome, reason, detail, shortage = "accepted", "", "", None
+        case Refused(reason, detail, required):
+            outcome, hold, change = "refused", None, None
+            shortage = None if required is None or account is None else _shortage(account, required)
+        case _:
+            assert_never(answer)
+    told = {
+        "hold": None if hold is None else _hold_state(hold),
+        "plan_change": None if change is None else _plan_change(change),
+        "shortage": shortage,
+    }
+    return _command_record(
+        command, (outcome, outcome, reason, detail), told, account, place, first_offset=place.offset
+    )
+
+
+def command_repeated(
+    command: Command, first: FirstAnswer, account: Account | None, place: Place
+) -> OutRecord:
+    """The first answer again: outcome, reason, and of a hold or capture the credits."""
+    reason = REASON_OF_CODE.get(first.code)
+    hold = None
+    if reason is None and isinstance(command.body, PlaceHold | CaptureHold | ReleaseHold):
+        hold = {
+            "hold_id": command.body.hold_id,
+            "credits": format_credits(first.credits),
+            "images": None,
+            "expires_at": None,
+        }
+    outcome = ("duplicate", "accepted" if reason is None else "refused", reason or "", "")
+    told = {"hold": hold, "plan_change": None, "shortage": None}
+    return _command_record(command, outcome, told, account, place, first_offset=first.offset)
+
+
+def _command_record(
+    command: Command,
+    outcome: tuple[str, str, str, str],
+    told: dict[str, Any],
+    account: Account | None,
+    place: Place,
+    *,
+    first_offset: int,
+) -> OutRecord:
+    said, first_outcome, reason, detail = outcome
+    posted, usable = (NO_CREDITS, NO_CREDITS) if account is None else (account.posted, available(account))
+    value = orjson.dumps(
+        {
+            "account_id": command.account_id,
+            "command_id": command.command_id,
+            "source": command.source,
+            "type": command.type,
+            "outcome": said,
+            "first_outcome": first_outcome,
+            "reason": reason,
+            "detail": detail,
+            **told,
+            "balance_after": format_credits(posted),
+            "available_after": format_credits(usable),
+            "accepted_at": place.accepted_text,
+            "partition": place.partition,
+            "offset": place.offset,
+            "partition_seq": place.partition_seq,
+            "first_offset": first_offset,
+        }
+    )
+    return OutRecord(COMMAND_RESULTS, command.account_id.encode(), value, place.accepted_at)
+
+
+def _hold_state(hold: HoldState) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "credits": format_credits(hold.credits),
+        "images": hold.images,
+        "expires_at": format_instant(hold.expires_at),
+    }
+
+
+def _plan_change(change: PlanChange) -> dict[str, str]:
+    return {"plan": change.plan_id, "effective_at": format_instant(change.effective_at)}
+
+
+def _shortage(account: Account, required: Credits) -> dict[str, str]:
+    return {
+        "required": format_credits(required),
+        "available": format_credits(available(account)),
+        "resets_at": format_instant(account.subscription.period_end),
+    }

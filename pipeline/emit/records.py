@@ -1,0 +1,33 @@
+"""What every record has: its topic, key and bytes; where and when it was decided; and how shares are written."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipeline.domain.credits import format_credits
+from pipeline.domain.grants import GrantShare
+
+
+class OutRecord(NamedTuple):
+    """A record to produce, to the partition of the same number. `topic` is without a deployment's prefix."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+    """The partition's clock when the outcome was decided."""
+
+
+class Place(NamedTuple):
+    """Where and when an outcome was decided."""
+
+    partition: int
+    offset: int
+    partition_seq: int
+    accepted_at: int
+    accepted_text: str
+    """The same in RFC 3339: it stands in every record."""
+
+
+def written_shares(shares: Sequence[GrantShare]) -> list[dict[str, str]]:
+    """Grants and how much each gave, in burn order."""
+    return [{"grant_id": share.grant_id, "credits": format_credits(share.credits)} for share in shares]

@@ -1,0 +1,164 @@
+"""The state of one batch while it is folded: what the rules for usage, commands and time have in common.
+
+It starts from the view that the shell lends, and holds whatever is new: accounts, identities, records to say.
+"""
+
+from collections.abc import Mapping
+from typing import Final, assert_never
+
+from pipeline import emit
+from pipeline.core import Core, PartitionView, published
+from pipeline.domain.account import Account
+from pipeline.domain.alerts import Alert, after_denial
+from pipeline.domain.commands import Command
+from pipeline.domain.credits import Credits
+from pipeline.domain.instants import format_instant
+from pipeline.domain.ledger import Cause
+from pipeline.domain.plans import Plan
+from pipeline.domain.reasons import REASON_CODES, Reason
+from pipeline.domain.subscriptions import Booked, advance
+from pipeline.domain.usage import AccountId, Fingerprint, Identity, UsageEvent, identity_of
+from pipeline.emit import OutRecord, Place
+from pipeline.state import FirstAnswer, decode_account, decode_answer, encode_answer
+from pipeline.validate import Invalid, LogRecord
+from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
+
+WANT_OF_CREDITS: Final = frozenset(
+    {Reason.PLAN_PAUSED, Reason.CREDITS_EXHAUSTED, Reason.INSUFFICIENT_CREDITS}
+)
+NO_FINGERPRINT: Final = Fingerprint(bytes(8))
+
+
+class Work:
+    """What one batch of one partition has come to so far."""
+
+    def __init__(self, core: Core, view: PartitionView) -> None:
+        """Raises ValueError when the partition's schedule names a price book or plans that we do not have."""
+        self.core = core
+        self.view = view
+        self.books = [published(core.price_books, ref, "price book") for ref in view.cursor.price_books]
+        self.catalogs = [
+            published(core.plan_catalogs, ref, "plan catalogue") for ref in view.cursor.plan_catalogs
+        ]
+        self.clock = view.cursor.clock_ms
+        self.clock_text = format_instant(self.clock)
+        self.seq = view.cursor.partition_seq
+        self.next_offset = view.cursor.next_offset
+        self.records: list[OutRecord] = []
+        self.accounts: dict[bytes, Account] = {}
+        self.places: dict[bytes, Place] = {}
+        self.identities: dict[bytes, bytes] = {}
+        self.dead_letters = 0
+
+    def next_place(self, record: LogRecord) -> Place:
+        """Take the next record of the log: its place, and the partition's clock, which never goes back."""
+        assert record.offset >= self.next_offset, (record.offset, self.next_offset)
+        self.next_offset = record.offset + 1
+        self.seq += 1
+        if record.timestamp > self.clock:
+            self.clock = record.timestamp
+            self.clock_text = format_instant(self.clock)
+        return Place(self.view.partition, record.offset, self.seq, self.clock, self.clock_text)
+
+    def account_now(self, key: bytes, place: Place) -> Account | None:
+        """The account of a key with all that time has changed until now, or None if it is not open."""
+        account = self.accounts.get(key)
+        if account is None:
+            row = self.view.accounts.get(key)
+            if row is None:
+                return None
+            account = decode_account(AccountId(key.decode()), row)
+        if account.next_boundary > place.accepted_at:
+            return account
+        cause = Cause("", "", place.partition, place.offset)
+        account, booked = advance(account, place.accepted_at, self.plans_at(place.accepted_at), cause)
+        self.book(booked, key, place)
+        self.keep(key, account, place)
+        return account
+
+    def first_answer(self, identity: Identity, place: Place) -> FirstAnswer | None:
+        packed = self.identities.get(identity) or self.view.identities.get(identity)
+        if packed is None:
+            return None
+        first = decode_answer(packed)
+        # The index forgets whole hours, some time after; the rule must not depend on when it did.
+        return first if first.accepted_at >= place.accepted_at - self.core.rules.identity_ms else None
+
+    def remember(
+        self, identity: Identity, fingerprint: Fingerprint, code: int, amount: Credits, place: Place
+    ) -> None:
+        self.identities[identity] = encode_answer(fingerprint, code, amount, place.offset, place.accepted_at)
+
+    def outside_window(self, occurred_at: int, accepted_at: int) -> tuple[Reason, str] | None:
+        rules = self.core.rules
+        if occurred_at < accepted_at - rules.hot_window_ms:
+            hours = rules.hot_window_ms // 3_600_000
+            return (
+                Reason.TOO_LATE,
+                f"expected a time at most {hours} hours before {format_instant(accepted_at)}",
+            )
+        if occurred_at > accepted_at + rules.ahead_ms:
+            seconds = rules.ahead_ms // 1000
+            return (
+                Reason.TOO_EARLY,
+                f"expected a time at most {seconds} s after {format_instant(accepted_at)}",
+            )
+        return None
+
+    def plans_at(self, at: int) -> Mapping[str, Plan]:
+        for catalog in reversed(self.catalogs):
+            if catalog.effective_from <= at:
+                return catalog.plans
+        raise AssertionError("the first plan catalogue starts with the epoch")
+
+    def keep(self, key: bytes, account: Account, place: Place) -> None:
+        self.accounts[key] = account
+        self.places[key] = place
+
+    def book(self, booked: Booked, key: bytes, place: Place) -> None:
+        """Say what was posted; remember how holds ended, so that a late capture is told why."""
+        for ended in booked.ended_holds:
+            # Known from the instant it ended, not from when that was noticed: a tick must make no difference.
+            known = place._replace(accepted_at=ended.at)
+            identity = hold_identity(key, ended.hold_id)
+            self.remember(identity, NO_FINGERPRINT, REASON_CODES[ended.end], ended.charged, known)
+        self.records += [emit.ledger_entry(entry, place) for entry in booked.entries]
+        self.records += [emit.account_statement(statement, place) for statement in booked.statements]
+        self.records += [emit.account_alert(alert, place) for alert in booked.alerts]
+
+    def denied(self, key: bytes, account: Account, reason: Reason, place: Place) -> None:
+        if reason in WANT_OF_CREDITS:
+            plan = self.plans_at(place.accepted_at)[account.subscription.plan_id]
+            self.alert(key, *after_denial(account, plan), place)
+
+    def alert(self, key: bytes, account: Account, alert: Alert | None, place: Place) -> None:
+        if alert is not None:
+            self.records.append(emit.account_alert(alert, place))
+            self.keep(key, account, place)
+
+    def dead_letter(self, record: LogRecord, invalid: Invalid, place: Place) -> None:
+        self.dead_letters += 1
+        self.records.append(emit.dead_letter(record, invalid, place))
+
+    def dead_letter_of(
+        self,
+        record: LogRecord,
+        event: UsageEvent | Command,
+        reason: Reason,
+        detail: str,
+        pointer: str,
+        place: Place,
+    ) -> None:
+        match event:
+            case UsageEvent():
+                event_id, kind = event.event_id, f"{USAGE_TYPE_PREFIX}{event.service}{TYPE_VERSION_SUFFIX}"
+            case Command():
+                event_id, kind = event.command_id, event.type
+            case _:
+                assert_never(event)
+        self.dead_letter(record, Invalid(reason, detail, pointer, event_id, event.source, kind), place)
+
+
+def hold_identity(key: bytes, hold_id: str) -> Identity:
+    """Apart from every event's: no source has a control character."""
+    return identity_of(key, "\x01hold", hold_id)
