@@ -41,6 +41,8 @@ TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 """A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
 
 GRANT_CREDITS_MAX: Final = 100_000_000
+RESERVED_GRANT_IDS: Final = ("monthly:", "upgrade:", "overage")
+"""How ids begin that only the rules give."""
 
 
 def _whole(value: object) -> object:
@@ -53,7 +55,24 @@ def _within_terms(at: datetime) -> datetime:
     return at
 
 
-GrantId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
+def _not_reserved(grant_id: str) -> str:
+    if grant_id.startswith(RESERVED_GRANT_IDS):
+        raise ValueError(f"expected a grant id that begins with none of {', '.join(RESERVED_GRANT_IDS)}")
+    return grant_id
+
+
+GrantId: TypeAlias = Annotated[
+    str,
+    Field(pattern=GRANT_ID_PATTERN),
+    AfterValidator(_not_reserved),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": GRANT_ID_PATTERN,
+            "not": {"pattern": f"^({'|'.join(RESERVED_GRANT_IDS)})"},
+        }
+    ),
+]
 GrantCredits: TypeAlias = Annotated[
     CreditAmount,
     BeforeValidator(_whole),
@@ -128,7 +147,7 @@ class Configure(WireModel):
     overage_ceiling: GrantCredits | None = None
     """Turns overage protection off, up to this many credits in one period; null turns it on again."""
     alert_thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=8)] | None = None
-    """Percent of the period's credits, rising."""
+    """Percent of the period's credits, rising; none of them: no such alerts. Null is as if it were not said."""
 
     @model_validator(mode="after")
     def _thresholds_rise(self) -> Self:

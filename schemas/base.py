@@ -132,4 +132,5 @@ class GrantShare(WireModel):
     """How much of one grant an entry gave or took, never negative."""
 
     grant_id: str
+    """`overage`: what was used beyond all grants."""
     credits: NotNegative

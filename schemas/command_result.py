@@ -83,7 +83,7 @@ class CommandResult(WireModel):
     balance_after: CreditAmount
     """What is posted."""
     available_after: CreditAmount
-    """What can be used: posted less held."""
+    """What can be used: posted less held, and what room there is for overage."""
     accepted_at: UtcInstant
     partition: Count
     offset: Count

@@ -23,6 +23,7 @@ class LedgerEntry(WireModel):
     entry_seq: Annotated[int, Field(ge=1)]
     """1, 2, 3, … without a gap in each account."""
     kind: EntryKind
+    """`overage` adds the credits that the usage entry after it takes beyond all grants: they are billed in money."""
     credits: CreditAmount
     """Signed: above zero adds to the balance, below zero takes from it."""
     balance_after: CreditAmount

@@ -44,8 +44,9 @@ class Receipt(WireModel):
     credits_per_image: NotNegative
     images: Images
     grants: list[GrantShare]
-    """Which grants gave how much, in burn order; empty where nothing was charged."""
+    """Which grants gave how much, in burn order, and last what was `overage`; empty where nothing was charged."""
     balance_before: CreditAmount
+    """What is charged beyond it is overage."""
     balance_after: CreditAmount
 
 

@@ -2,19 +2,25 @@
 
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from schemas.base import Instant, NotNegative, WireModel
 
+PRICE_PATTERN: Final = r"^[0-9]{1,4}(\.[0-9]{1,6})?$"
+
 
 def _read_price(value: object) -> object:
-    return (
-        Decimal(value)
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", value)
-        else value
-    )
+    return Decimal(value) if isinstance(value, str) and re.fullmatch(PRICE_PATTERN, value) else value
+
+
+OveragePrice: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_read_price),
+    Field(gt=0, le=1000),
+    WithJsonSchema({"type": "string", "pattern": PRICE_PATTERN, "examples": ["0.03"]}),
+]
 
 
 class Plan(WireModel):
@@ -24,9 +30,10 @@ class Plan(WireModel):
     """A free plan pauses when its credits are used up, a paid one blocks."""
     monthly_credits: NotNegative
     period_months: Annotated[int, Field(ge=1, le=12)] = 1
-    overage_price: Annotated[Decimal, BeforeValidator(_read_price), Field(gt=0, le=1000)] | None = None
+    overage_price: OveragePrice | None = None
     """Money for one credit beyond the grants, at most six places; null where the plan offers no overage."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    """Of the price, ISO 4217."""
     note: str = ""
 
 

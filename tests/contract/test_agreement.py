@@ -59,6 +59,9 @@ INSTANTS = st.from_regex(UTC_INSTANT_PATTERN, fullmatch=True) | st.sampled_from(
     ]
 )
 CONTROLS = st.sampled_from(["\x00", "a\nb", "a\x7f", "\x85", "a\u200db", "\ufffe", "a\n"])
+AMOUNTS = around(0, 1, GRANT_CREDITS_MAX) | st.sampled_from(
+    ["0.000001", "0.0000001", "0.5000000", "1e3", "+1", ".5", "5.", "٣", "1_0", "NaN", "0" * 13]
+)
 IDS = st.sampled_from(["a/b", "a b", "-a", "a@b:c_d-e.f", "ä", "a\n", ""]) | long(128)
 NEAR: dict[str, st.SearchStrategy[Any]] = {
     "specversion": st.sampled_from(["1.0", "1", 1.0, "1.0.2"]),
@@ -73,12 +76,14 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     "languages": st.lists(long(0, 64), max_size=2) | st.sampled_from([["en"] * n for n in (63, 64, 65)]),
     "scale": around(0, SCALE_MAX) | st.sampled_from([0.001, 0.0005, 1.1, 63.999, 64.001, 1e-9, -0.0, 1e300]),
     "plan": CONTROLS | long(64),
-    "grant_id": IDS,
+    "grant_id": IDS
+    | st.sampled_from(["monthly:2026-11-23", "upgrade:", "overage", "Overage", "a-overage", "monthly"]),
     "kind": st.sampled_from(["prepaid", "gift", ["prepaid"]]),
-    "credits": around(0, 1, GRANT_CREDITS_MAX)
-    | st.sampled_from(
-        ["0.000001", "0.0000001", "0.5000000", "1e3", "+1", ".5", "5.", "٣", "1_0", "NaN", "0" * 13]
-    ),
+    "credits": AMOUNTS,
+    "overage_ceiling": AMOUNTS | st.none(),
+    "alert_thresholds": st.lists(around(0, 1, 80, 1000), max_size=3)
+    | st.sampled_from([[], [80, 100, 110], [100, 80], [80, 80], None])
+    | st.sampled_from([list(range(10, 10 + count)) for count in (7, 8, 9)]),
     "priority": around(0, 100),
     "effective_at": INSTANTS,
     "expires_at": INSTANTS,

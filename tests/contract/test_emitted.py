@@ -46,6 +46,29 @@ def terms_and_holds() -> list[dict[str, Any]]:
     return events
 
 
+def running_out() -> list[dict[str, Any]]:
+    """An account that goes beyond its grants up to its ceiling, and one that is not allowed to."""
+
+    def configure(number: int, **data: Any) -> dict[str, Any]:
+        return command("configure", data, account="spender", command_id=f"configure:{number}")
+
+    def spend(images: int) -> dict[str, Any]:
+        return usage("image_analysis", event_id=f"spent:{images}", images=images, account="spender")
+
+    return [
+        open_account("starter", account="spender"),
+        configure(1, overage_ceiling="100.5", alert_thresholds=[50, 100, 110]),
+        spend(250),
+        spend(260),
+        spend(50),
+        spend(41),
+        configure(2, overage_ceiling=None),
+        configure(3, alert_thresholds=[100, 50]),  # Malformed.
+        command("configure", {"overage_ceiling": "1"}, account="empty", command_id="configure:4"),
+        command("configure", {"overage_ceiling": "1"}, command_id="configure:5"),  # Free plans offer none.
+    ]
+
+
 def busy_partition() -> Partition:
     """A partition in which everything happened that can happen, and the bytes of every record."""
     partition = Partition()
@@ -82,6 +105,7 @@ def busy_partition() -> Partition:
         open_account(command_id="again"),
         open_account() | {"signature": "0" * 64},
         *terms_and_holds(),
+        *running_out(),
         b"",
         b"\xff",
         b"[" * 2000,
@@ -102,9 +126,11 @@ for topic, content in PARTITION.said:
 
 def test_a_statement_adds_up() -> None:
     for each in SAID["metering.account-statements.v1"]:
-        amounts = {name: Decimal(each[name]) for name in ("opening", "granted", "used", "expired", "voided")}
-        opening, granted, *less = amounts.values()
-        assert opening + granted - sum(less) == Decimal(each["closing"])
+        more = sum(Decimal(each[name]) for name in ("opening", "granted", "overage"))
+        less = sum(Decimal(each[name]) for name in ("used", "expired", "voided"))
+        assert more - less == Decimal(each["closing"])
+        price = Decimal(each["overage_price"] or 0)
+        assert Decimal(each["overage"]) * price == Decimal(each["overage_amount"])
 
 
 @pytest.mark.parametrize("topic", [topic for topic, names in CARRIED.items() if set(names) <= RECORDS.keys()])
@@ -120,9 +146,9 @@ def test_every_record_has_its_shape(topic: str) -> None:
 
 def test_the_partition_has_seen_everything() -> None:
     """Else the test above says less than it seems to."""
-    metered, entries, results, dead, balances = (
+    metered, entries, results, dead, balances, alerts, statements = (
         [content for topic in SAID if stem in topic for content in SAID[topic]]
-        for stem in ("metered", "ledger", "results", "dead", "balances")
+        for stem in ("metered-records", "ledger", "results", "dead", "balances", "alerts", "statements")
     )
     assert {(each["outcome"], each["reason"]) for each in metered} == {
         ("metered", ""),
@@ -132,7 +158,7 @@ def test_the_partition_has_seen_everything() -> None:
         ("duplicate", "duplicate"),
         ("duplicate", "insufficient_credits"),
     }
-    assert {each["kind"] for each in entries} == {"grant", "usage", "expiration", "void"}
+    assert {each["kind"] for each in entries} == {"grant", "usage", "overage", "expiration", "void"}
     assert {each["outcome"] for each in results} == {"accepted", "refused", "duplicate"}
     told = {(each["outcome"], each["hold"] is None, each["shortage"] is None) for each in results}
     assert told == {(outcome, True, True) for outcome in ("accepted", "refused", "duplicate")} | {
@@ -144,6 +170,15 @@ def test_the_partition_has_seen_everything() -> None:
     assert changed == {"pro", "starter"}
     assert {each["status"] for each in balances} == {"open", "closed"}
     assert any(each["holds"] and each["next_plan"] != each["plan"] for each in balances)
+    assert {each["overage_ceiling"] for each in balances} >= {None, "1"}
+    assert {(each["kind"], each["threshold"]) for each in alerts} >= {
+        ("threshold", 50),
+        ("threshold", 100),
+        ("threshold", 110),
+        ("limit_reached", None),
+    }
+    owed = {(each["overage"], each["overage_price"], each["overage_amount"]) for each in statements}
+    assert owed >= {("0", None, "0"), ("60", "0.03", "1.8")}
     assert {each["reason"] for each in dead} == {
         "malformed_json",
         "unknown_type",

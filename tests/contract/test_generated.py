@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX
+from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, RESERVED_PREFIXES
 from pipeline.domain.reasons import REASON_CODES, Reason
 from pipeline.validate_command import COMMANDS
 from pipeline.validate_usage import SERVICES
@@ -24,7 +24,6 @@ from schemas.shapes import COMMANDS as COMMAND_SHAPES
 
 ASYNCAPI: dict[str, Any] = yaml.safe_load((ROOT / "asyncapi.yaml").read_text(encoding="utf-8"))
 INTERNAL = {topics.IDENTITIES, topics.SINK_PLANS, topics.changelog("app")}
-NOT_YET = {topics.ACCOUNT_ALERTS}
 
 
 @pytest.fixture
@@ -150,7 +149,7 @@ def test_every_topic_is_a_channel_or_internal() -> None:
     described = {channel["address"] for channel in ASYNCAPI["channels"].values()}
     known = {topic.name for topic in topics.topics("app", hot_window_hours=72)}
     assert described == set(CARRIED)
-    assert known == described | INTERNAL | NOT_YET
+    assert known == described | INTERNAL
 
 
 def test_every_channel_has_one_operation() -> None:
@@ -185,6 +184,7 @@ def test_bounds_of_a_grant_are_the_same_in_core_and_model() -> None:
         "properties"
     ]
     assert account_command.GRANT_CREDITS_MAX * 1_000_000 == GRANT_MICROS_MAX
+    assert account_command.RESERVED_GRANT_IDS == RESERVED_PREFIXES
     assert set(properties["kind"]["enum"]) == set(KIND_PRIORITIES)
     assert properties["priority"]["anyOf"][0]["maximum"] == PRIORITY_MAX
 

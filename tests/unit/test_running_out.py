@@ -66,6 +66,7 @@ def test_with_protection_off_what_goes_beyond_the_grants_is_booked_as_overage() 
         {"grant_id": "monthly:2026-11-23", "credits": "10"},
         {"grant_id": "overage", "credits": "20"},
     ]
+    assert (metered["receipt"]["balance_before"], metered["receipt"]["balance_after"]) == ("10", "0")
     entries = [(each["kind"], each["credits"], each["balance_after"]) for each in partition.of("ledger")[-2:]]
     assert entries == [("overage", "20", "30"), ("usage", "-30", "0")]
     newest = partition.of("balances")[-1]
