@@ -81,7 +81,8 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     "kind": st.sampled_from(["prepaid", "gift", ["prepaid"]]),
     "credits": AMOUNTS,
     "overage_ceiling": AMOUNTS | st.none(),
-    "alert_thresholds": st.lists(around(0, 1, 80, 1000), max_size=3)
+    "alert_thresholds": st.lists(around(1, 1000), min_size=1, max_size=2)
+    | around(1, 1000).map(lambda percent: [percent])
     | st.sampled_from([[], [80, 100, 110], [100, 80], [80, 80], None])
     | st.sampled_from([list(range(10, 10 + count)) for count in (7, 8, 9)]),
     "priority": around(0, 100),
