@@ -17,13 +17,21 @@ from pipeline.clickhouse import Client
 from pipeline.kafka import Producer, admin, producer, topic_id, topic_name
 from pipeline.settings import Settings, child_environment
 from pipeline.sink.insert import TABLES
+from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance, GrantBalance, OpenHold
 from schemas.account_statement import AccountStatement
 from schemas.base import GrantShare, WireModel
 from schemas.dead_letter import DeadLetter, Header
 from schemas.ledger_entry import LedgerEntry
 from schemas.metered_record import MeteredRecord, Receipt
-from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_ALERTS,
+    ACCOUNT_BALANCES,
+    ACCOUNT_STATEMENTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
 from tests import stack
 
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
@@ -123,6 +131,9 @@ def balance(
         posted=posted,
         held=Decimal(8),
         available=posted - 8,
+        overage_ceiling=Decimal(100),
+        overage=Decimal(0),
+        alert_thresholds=[80, 100, 110],
         holds=[OpenHold(hold_id="h", credits=Decimal(8), expires_at=instant(at_ms + 900_000))],
         grants=[grant],
         period_used=Decimal("1.5"),
@@ -148,6 +159,10 @@ def statement(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_
         used=Decimal("1.5"),
         expired=Decimal(0),
         voided=Decimal(0),
+        overage=Decimal(0),
+        overage_price="0.03",
+        overage_amount="0",
+        currency="EUR",
         closing=Decimal("98.5"),
         last_entry_seq=offset + 1,
         accepted_at=instant(at_ms),
@@ -156,6 +171,24 @@ def statement(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_
         partition_seq=offset + 1,
     )
     return record(ACCOUNT_STATEMENTS, model, account_id, at_ms)
+
+
+def alert(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_MS) -> Record:
+    model = AccountAlert(
+        alert_id=f"{account_id}:{offset}",
+        account_id=account_id,
+        kind="threshold",
+        threshold=80,
+        used=Decimal(80),
+        base=Decimal(100),
+        period_start=instant(at_ms - 1000),
+        period_end=instant(at_ms + 1000),
+        accepted_at=instant(at_ms),
+        partition=partition,
+        offset=offset,
+        partition_seq=offset + 1,
+    )
+    return record(ACCOUNT_ALERTS, model, account_id, at_ms)
 
 
 def dead_letter(*, partition: int, offset: int, at_ms: int = NOW_MS) -> Record:
@@ -219,6 +252,7 @@ class Totals:
     entries: int
     accounts: int
     statements: int
+    alerts: int
     dead_letters: int
     rolled_up: int
     credits: Decimal
@@ -228,10 +262,10 @@ def totals(client: Client) -> Totals:
     (row,) = client.query(
         "SELECT (SELECT count() FROM metered_records), (SELECT count() FROM ledger_entries), "
         "(SELECT count() FROM account_balances FINAL), (SELECT count() FROM account_statements), "
-        "(SELECT count() FROM dead_letters), "
+        "(SELECT count() FROM account_alerts), (SELECT count() FROM dead_letters), "
         "(SELECT sum(records) FROM usage_daily), (SELECT sum(credits) FROM usage_daily)"
     ).result_rows
-    names = ("metered", "entries", "accounts", "statements", "dead_letters", "rolled_up", "credits")
+    names = ("metered", "entries", "accounts", "statements", "alerts", "dead_letters", "rolled_up", "credits")
     return Totals(**dict(zip(names, row, strict=True)))
 
 

@@ -23,6 +23,7 @@ SECONDS_MAX = 30
 TABLES = {
     topics.METERED_RECORDS: "metered_records",
     topics.LEDGER_ENTRIES: "ledger_entries",
+    topics.ACCOUNT_ALERTS: "account_alerts",
     topics.ACCOUNT_BALANCES: "account_balances",
     topics.ACCOUNT_STATEMENTS: "account_statements",
     topics.DEAD_LETTERS: "dead_letters",

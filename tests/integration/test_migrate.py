@@ -9,6 +9,7 @@ import pytest
 from pipeline.admin.migrate import MigrationRefusedError, apply, migrate, shipped_migrations
 from pipeline.clickhouse import Client, open_client
 from pipeline.settings import Settings
+from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance
 from schemas.account_statement import AccountStatement
 from schemas.base import WireModel
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.integration
 MODELS: dict[str, type[WireModel]] = {
     "metered_records": MeteredRecord,
     "ledger_entries": LedgerEntry,
+    "account_alerts": AccountAlert,
     "account_balances": AccountBalance,
     "account_statements": AccountStatement,
     "dead_letters": DeadLetter,

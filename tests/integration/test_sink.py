@@ -30,6 +30,7 @@ from tests.integration.sinking import (
     Record,
     Totals,
     Worker,
+    alert,
     charged,
     dead_letter,
     metered,
@@ -75,12 +76,15 @@ def serving(settings: Settings) -> Generator[list[BaseException], None, None]:
         thread.join(30)
 
 
-def expect(events: int, *, accounts: int = 1, statements: int = 0, dead_letters: int = 0) -> Totals:
+def expect(
+    events: int, *, accounts: int = 1, statements: int = 0, alerts: int = 0, dead_letters: int = 0
+) -> Totals:
     return Totals(
         metered=events,
         entries=events,
         accounts=accounts,
         statements=statements,
+        alerts=alerts,
         dead_letters=dead_letters,
         rolled_up=events,
         credits=Decimal("1.5") * events,
@@ -123,11 +127,11 @@ def test_committed_records_are_stored_once_and_aborted_ones_never(
     worker.publish(0, charged("a", partition=0, offsets=range(100)))
     worker.publish(0, charged("a", partition=0, offsets=range(1000, 1100)), commit=False)
     worker.publish(1, [*charged("b", partition=1, offsets=range(50)), dead_letter(partition=1, offset=50)])
-    worker.publish(1, [statement("b", partition=1, offset=51)])
+    worker.publish(1, [statement("b", partition=1, offset=51), alert("b", partition=1, offset=49)])
     with serving(deployed):
-        wait_for_totals(database, expect(150, accounts=2, statements=1, dead_letters=1))
+        wait_for_totals(database, expect(150, accounts=2, statements=1, alerts=1, dead_letters=1))
         worker.publish(0, charged("c", partition=0, offsets=range(100, 130)))
-        wait_for_totals(database, expect(180, accounts=3, statements=1, dead_letters=1))
+        wait_for_totals(database, expect(180, accounts=3, statements=1, alerts=1, dead_letters=1))
 
 
 def test_amounts_instants_and_nested_values_arrive_exactly(deployed: Settings, database: Client) -> None:
@@ -166,6 +170,7 @@ def test_a_crash_after_the_plan_repeats_it_and_doubles_nothing(
     deployed: Settings, database: Client, tables_done: int
 ) -> None:
     records = [*charged("a", partition=0, offsets=range(60)), statement("a", partition=0, offset=59)]
+    records.append(alert("a", partition=0, offset=59))
     worker = Worker(deployed)
     worker.publish(0, records)
     worker.publish(0, charged("a", partition=0, offsets=range(60, 100)))
@@ -175,7 +180,7 @@ def test_a_crash_after_the_plan_repeats_it_and_doubles_nothing(
     # A sink that would cut other blocks, had it the choice.
     recut = deployed.model_copy(update={"sink": deployed.sink.model_copy(update={"batch_rows_max": 7})})
     with serving(recut):
-        wait_for_totals(database, expect(100, statements=1))
+        wait_for_totals(database, expect(100, statements=1, alerts=1))
 
 
 @pytest.mark.parametrize("inserted", [True, False], ids=["settled", "to be repeated"])
