@@ -56,7 +56,7 @@ class LoadPlan:
     hold_share: float = 0.003
     """Of events that are preceded by a hold on their account, and mostly by its capture."""
     change_share: float = 0.0005
-    """Of events that are preceded by a change of plan of any account, now and then by its closure."""
+    """Of events that are preceded by another plan or other settings of any account, now and then by its closure."""
     skew: float = 1.0
     """The exponent of Zipf's law; 0 uses all accounts alike."""
 
@@ -145,7 +145,7 @@ def _ordered(
     elif chance < hold:
         yield from orders.hold(*drawn, *cause)
     else:
-        yield orders.change_plan(orders.anyone(plan.accounts), *cause)
+        yield orders.change(orders.anyone(plan.accounts), *cause)
 
 
 def _draws(plan: LoadPlan, weights: list[float], random: Random) -> Iterator[tuple[str, UsageTemplate]]:

@@ -1,4 +1,4 @@
-"""Commands in the midst of usage: grants, holds and what becomes of them, changes of plan, now and then a closure."""
+"""Commands in the midst of usage: grants, holds and what becomes of them, changes of terms, now and then a closure."""
 
 from collections.abc import Iterator
 from random import Random
@@ -16,8 +16,10 @@ CAPTURED_SHARE, RELEASED_SHARE = 0.8, 0.17
 """Of holds; the rest stays open."""
 REPEATED_SHARE = 0.1
 """Of captures that are sent once more."""
-CLOSED_SHARE = 0.1
-"""Of changes of plan that are a closure instead."""
+CLOSED_SHARE, CONFIGURED_SHARE = 0.1, 0.4
+"""Of changes of terms that are a closure, and that are billing settings; the rest is a change of plan."""
+CEILINGS: Final = (None, "5.5", "200", "1000")
+"""Of overage; None turns its protection on again."""
 
 
 class Orders:
@@ -52,9 +54,16 @@ class Orders:
         grant = {"grant_id": grant_id, "kind": "goodwill", "credits": f"{self._random.randint(1, 60)}.5"}
         return self._command("grant", account, f"issue-{grant_id}", time_ms, grant)
 
-    def change_plan(self, account: str, name: str, time_ms: int) -> LoadRecord:
-        """Another plan, perhaps the same one; or the end."""
-        if self._random.random() < CLOSED_SHARE:
+    def change(self, account: str, name: str, time_ms: int) -> LoadRecord:
+        """Another plan, perhaps the same one; other billing settings; or the end."""
+        chance = self._random.random()
+        if chance < CONFIGURED_SHARE:
+            settings = {
+                "overage_ceiling": self._random.choice(CEILINGS),
+                "alert_thresholds": [50, 80, 100, 110],
+            }
+            return self._command("configure", account, f"configure-{name}", time_ms, settings)
+        if chance < CONFIGURED_SHARE + CLOSED_SHARE:
             return self._command("close", account, f"close-{name}", time_ms, {"reason": "load"})
         plan = {"plan": self._random.choice(PLANS)}
         return self._command("change_plan", account, f"change-{name}", time_ms, plan)

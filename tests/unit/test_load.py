@@ -75,11 +75,12 @@ def test_holds_are_placed_before_they_end_and_most_are_captured() -> None:
         elif verb in {"capture", "release"}:
             assert _hold_id(record) in placed
             ended[verb] += 1
-        elif verb in {"change_plan", "close"}:
+        elif verb in {"change_plan", "configure", "close"}:
             ended[verb] += 1
     assert 150 < len(placed) < 250
     assert ended["capture"] > 3 * ended["release"] > 0
     assert ended["change_plan"] > ended["close"] > 0
+    assert ended["configure"] > ended["close"]
 
 
 def _hold_id(record: LoadRecord) -> str:
