@@ -19,9 +19,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not say that it re-exports
     AdminClient,
-    ConfigResource,
-    NewTopic,
-    OffsetSpec,
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]  # as above
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 
 from pipeline.settings import KafkaSettings
@@ -118,9 +118,9 @@ def list_offsets(
     timeout_seconds: float,
 ) -> dict[tuple[str, int], int]:
     """Where partitions begin or end, all in one question; the end as a read-committed reader sees it."""
-    spec = OffsetSpec.earliest() if which == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    spec: OffsetSpec = OffsetSpec.earliest() if which == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
     answers = client.list_offsets(
-        dict.fromkeys(places, spec),
+        {place: spec for place in places},  # noqa: C420  (fromkeys loses the value's type)
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=timeout_seconds,
     )

@@ -168,9 +168,9 @@ def _compare_statements(audited: Audited, log: Log, partition: int, auditor: Aud
     """Each closed period of each account, in order."""
     found: dict[str, list[AuditedStatement]] = {}
     for record in _records(log, topics.ACCOUNT_STATEMENTS, partition):
-        opening, used, closing = (Decimal(record[name]) for name in ("opening", "used", "closing"))
+        amounts = (Decimal(record[name]) for name in ("opening", "used", "overage", "closing"))
         start, end = (epoch_ms(record[name]) for name in ("period_start", "period_end"))
-        statement = AuditedStatement(record["plan"], start, end, opening, used, closing)
+        statement = AuditedStatement(record["plan"], start, end, *amounts)
         found.setdefault(record["account_id"], []).append(statement)
     for account, expected in auditor.accounts.items():
         if found.get(account, []) != expected.statements:

@@ -121,12 +121,12 @@ def _some_statement(client: Client) -> tuple[int, int, str]:
     return int(partition), int(offset), str(account_id)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", CHANGES)
 def test_one_changed_statement_in_clickhouse_is_named(
-    deployment: Settings, client: Client, change: str
+    deployment: Settings, client: Client, kind: Kind
 ) -> None:
     partition, offset, account = _some_statement(client)
-    sql, kind = CHANGES[change]
+    sql = CHANGES[kind]
     if kind is Kind.ROW_DOUBLED:
         client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_statements")
     where = f"partition = {partition} AND offset = {offset}"
