@@ -79,7 +79,9 @@ def test_a_child_that_is_killed_is_started_again(tmp_path: Path) -> None:
 def test_children_are_guarded_again_when_the_guardian_is_killed(tmp_path: Path) -> None:
     with supervising(tmp_path) as supervisor:
         before = children(tmp_path)
-        wait_until("a guardian", lambda: guardian_of(supervisor)).kill()
+        first = wait_until("a guardian", lambda: guardian_of(supervisor))
+        first.kill()
+        first.wait(10)
         wait_until("another guardian", lambda: guardian_of(supervisor))
 
         supervisor.kill()
