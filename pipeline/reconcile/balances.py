@@ -17,8 +17,9 @@ from schemas.topics import ACCOUNT_BALANCES
 @dataclass(frozen=True, slots=True)
 class _Balance:
     posted: int
-    """Micro-credits, as is what is held."""
+    """Micro-credits, as is what is held and the period's overage."""
     held: int
+    overage: int
     entry_seq: int
 
 
@@ -31,7 +32,7 @@ class _Places:
     moved_on: frozenset[str]
 
 
-_NOTHING: Final = _Balance(0, 0, 0)
+_NOTHING: Final = _Balance(0, 0, 0, 0)
 
 
 def check_balances(
@@ -58,7 +59,7 @@ def check_balances(
 def _check_readers(table: Table, places: _Places, findings: Findings) -> None:
     for account in sorted((table.rows.keys() | places.newest.keys()) - places.moved_on):
         row, found = table.rows.get(account), places.newest.get(account)
-        expected = _NOTHING if row is None else _Balance(row.posted, row.held, row.entry_seq)
+        expected = _NOTHING if row is None else _Balance(row.posted, row.held, row.overage, row.entry_seq)
         if found != expected:
             findings.add(_difference(Kind.BALANCE_DIFFERS, table, places.where, account, expected, found))
 
@@ -85,7 +86,10 @@ def _in_topic(log: Log, table: Table) -> _Places:
         record = orjson.loads(message.value() or b"{}")
         if record["offset"] < table.next_offset:
             newest[record["account_id"]] = _Balance(
-                micros(record["posted"]), micros(record["held"]), record["entry_seq"]
+                micros(record["posted"]),
+                micros(record["held"]),
+                micros(record["overage"]),
+                record["entry_seq"],
             )
         else:
             later.add(record["account_id"])
@@ -96,9 +100,9 @@ def _in_topic(log: Log, table: Table) -> _Places:
 def _in_warehouse(warehouse: Warehouse, table: Table) -> _Places:
     newest: dict[str, _Balance] = {}
     later: set[str] = set()
-    for account, posted, held, entry_seq, offset in warehouse.balances(table.partition):
+    for account, posted, held, overage, entry_seq, offset in warehouse.balances(table.partition):
         if offset < table.next_offset:
-            newest[account] = _Balance(micros(posted), micros(held), entry_seq)
+            newest[account] = _Balance(micros(posted), micros(held), micros(overage), entry_seq)
         else:
             later.add(account)
     return _Places("account_balances", newest, frozenset(later))

@@ -1,4 +1,7 @@
-"""The ledger of each account as a chain: numbers without a gap, hashes that follow, balances that add up."""
+"""The ledger of each account as a chain: numbers without a gap, hashes that follow, balances that add up.
+
+Overage is entered right before the usage that takes it, all of it and nothing else.
+"""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,6 +13,8 @@ from pipeline.reconcile.report import Difference, Findings, Kind
 from schemas.topics import LEDGER_ENTRIES
 
 FIRST_HASH: Final = "0" * 32
+OVERAGE: Final = "overage"
+"""The kind of an entry, and in the place of a grant what it gives to the usage entry behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,16 @@ class Chains:
     whole: bool
     """Whether the topic still has its first entry; else an account's chain may begin in the middle."""
     newest: dict[str, Link] = field(default_factory=dict[str, Link])
+    overage: dict[str, int] = field(default_factory=dict[str, int])
+    """By account what the newest entry is, if it is overage."""
 
     def follow(self, entry: dict[str, Any]) -> int:
         """Check one entry against the one before it; returns its micro-credits."""
         account, seq, amount = entry["account_id"], entry["entry_seq"], micros(entry["credits"])
         balance = micros(entry["balance_after"])
         before = self.newest.get(account)
+        if before is not None or self.whole or seq == 1:
+            self._follow_overage(entry, amount)
         if before is None:
             before = Link(0, FIRST_HASH, 0)
             if seq > 1 and not self.whole:
@@ -54,6 +63,14 @@ class Chains:
         self._expect(entry, "entry_hash", hash_of(entry, amount, balance), entry["entry_hash"])
         self.newest[account] = Link(seq, entry["entry_hash"], balance)
         return amount
+
+    def _follow_overage(self, entry: dict[str, Any], amount: int) -> None:
+        entered, taken = self.overage.pop(entry["account_id"], 0), 0
+        if entry["kind"] == OVERAGE:
+            self.overage[entry["account_id"]] = amount
+        else:
+            taken = sum(micros(share["credits"]) for share in entry["grants"] if share["grant_id"] == OVERAGE)
+        self._expect(entry, "overage", entered, taken)
 
     def _expect(self, entry: dict[str, Any], what: str, expected: object, found: object) -> None:
         if expected != found:

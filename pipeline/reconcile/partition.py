@@ -1,14 +1,14 @@
 """One partition, everything with everything, up to the cursor that was found at the start:
 
 - each record of the input log, ticks aside, has exactly one outcome in Kafka, and no outcome lacks its input;
-- each outcome and each ledger entry stands in ClickHouse exactly once and unaltered, and nothing else does;
+- each outcome, entry, statement and alert stands in ClickHouse exactly once and unaltered, and nothing else does;
 - entries are numbered and chained without a gap, and each charge is the usage entry of the same event;
 - an accepted capture of a hold has beside its result one metered record, and no other command has;
 - each statement adds up, goes on from the one before, and says what the entries that it covers say;
 - an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
 
-Memory grows by ten bytes for each record of the partition and by its accounts and their statements, not by its
-records' size.
+Memory grows by ten bytes for each record of the partition and by its accounts, their statements and alerts, not
+by its records' size.
 """
 
 from array import array
@@ -19,12 +19,13 @@ from typing import Any
 
 import orjson
 
+from pipeline.reconcile.alerts import Alerts
 from pipeline.reconcile.balances import check_balances
 from pipeline.reconcile.chain import Chains, micros
 from pipeline.reconcile.inputs import CAPTURE, CAPTURED, TIME, kind_of
 from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
 from pipeline.reconcile.statements import Statements
-from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape, altered, beside
+from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape, altered, beside
 from pipeline.reconcile.table import Table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
@@ -58,6 +59,7 @@ class PartitionCheck:
         self._read_input()
         self._compare(METERED, self._metered)
         self._compare(DEAD, self._dead_letter)
+        self._compare(ALERTS, Alerts(findings=self.findings).read)
         for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
             self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
         chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES))

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     CHARGE_WITHOUT_ENTRY = "charge_without_entry"
     BALANCE_DIFFERS = "balance_differs"
     STATEMENT_DIFFERS = "statement_differs"
+    ALERT_DIFFERS = "alert_differs"
     TABLE_DIGEST = "table_digest"
     ROLLUP_DIFFERS = "rollup_differs"
 

@@ -16,7 +16,7 @@ from pipeline.reconcile.report import (
     PartitionReport,
     Report,
 )
-from pipeline.reconcile.stored import DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape
+from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape
 from pipeline.reconcile.table import Table, read_table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
@@ -72,7 +72,7 @@ def _reconcile(
 
 
 def _wait_for_sink(log: Log, warehouse: Warehouse, table: Table, deadline: float) -> None:
-    for shape in (METERED, DEAD, STATEMENTS, ENTRIES):
+    for shape in (METERED, DEAD, ALERTS, STATEMENTS, ENTRIES):
         last = log.last_cause(shape.topic, table.partition, before=table.next_offset)
         _wait_until(partial(_passed, warehouse, shape, table.partition, last), deadline)
 

@@ -7,6 +7,7 @@ at the end shows too. Memory grows by accounts and their statements, of which th
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from pipeline.reconcile.chain import micros
@@ -14,11 +15,11 @@ from pipeline.reconcile.report import Difference, Findings, Kind
 from pipeline.reconcile.table import TableRow
 from schemas.topics import ACCOUNT_STATEMENTS
 
-_PLACE_OF_KIND: Final = {"grant": 0, "usage": 1, "expiration": 2, "void": 3}
-_SIGNS: Final = (1, -1, -1, -1)
-Moved = tuple[int, int, int, int]
-"""Granted, used, expired, voided, in micro-credits, none of them negative."""
-_NAMES: Final = ("granted", "used", "expired", "voided")
+_PLACE_OF_KIND: Final = {"grant": 0, "usage": 1, "expiration": 2, "void": 3, "overage": 4}
+_SIGNS: Final = (1, -1, -1, -1, 1)
+_NAMES: Final = ("granted", "used", "expired", "voided", "overage")
+Moved = tuple[int, ...]
+"""The `_NAMES`, in micro-credits, none of them negative; the balance has moved by the sum with `_SIGNS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class _Account:
     """All entries after this one were seen; None before the first."""
     last_seq: int = 0
     balance: int = 0
-    moved: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    moved: list[int] = field(default_factory=lambda: [0] * len(_NAMES))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,8 +63,10 @@ class Statements:
         """The next statement of the topic."""
         name, offset = record["account_id"], record["offset"]
         opening, closing = micros(record["opening"]), micros(record["closing"])
-        granted, used, expired, voided = (micros(record[each]) for each in _NAMES)
-        self._expect(name, offset, "closing", opening + granted - used - expired - voided, closing)
+        moved = tuple(micros(record[each]) for each in _NAMES)
+        difference = sum(sign * amount for sign, amount in zip(_SIGNS, moved, strict=True))
+        self._expect(name, offset, "closing", opening + difference, closing)
+        self._expect(name, offset, "overage_amount", _money(record), Decimal(record["overage_amount"]))
         account = self._account(name)
         before = account.newest
         if before is not None:
@@ -71,7 +74,6 @@ class Statements:
             self._expect(name, offset, "period_start", before.period_end, record["period_start"])
         elif self.whole:
             self._expect(name, offset, "opening", 0, opening)
-        moved = (granted, used, expired, voided)
         account.newest = _Claim(offset, record["period_end"], record["last_entry_seq"], moved, closing)
         account.claims.append(account.newest)
 
@@ -106,7 +108,7 @@ class Statements:
                 self._expect(name, claim.offset, what, summed, said)
         if account.last_seq == claim.last_entry_seq and account.last_seq:
             self._expect(name, claim.offset, "closing", account.balance, claim.closing)
-        account.since, account.moved = claim.last_entry_seq, [0, 0, 0, 0]
+        account.since, account.moved = claim.last_entry_seq, [0] * len(_NAMES)
 
     def _check_row(self, name: str, account: _Account, row: TableRow) -> None:
         """The running period."""
@@ -154,3 +156,8 @@ class Statements:
                     found=f"{what} {found}",
                 )
             )
+
+
+def _money(record: dict[str, Any]) -> Decimal:
+    """What is owed for the overage of a statement."""
+    return Decimal(record["overage"]) * Decimal(record["overage_price"] or 0)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from schemas.topics import ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
 
 Row: TypeAlias = Sequence[Any]
 """Fields in the order of a `Shape`; the first three are the input offset, the account and what tells rows of
@@ -59,9 +59,19 @@ STATEMENTS: Final = Shape(
     "account_statements",
     (
         "offset", "account_id", "period_start", "period_end", "plan", "opening", "granted", "used", "expired",
-        "voided", "closing", "last_entry_seq", "accepted_at", "partition_seq",
+        "voided", "overage", "overage_price", "overage_amount", "currency", "closing", "last_entry_seq",
+        "accepted_at", "partition_seq",
     ),
     "period_start",
+)  # fmt: skip
+ALERTS: Final = Shape(
+    ACCOUNT_ALERTS,
+    "account_alerts",
+    (
+        "offset", "account_id", "alert_id", "kind", "threshold", "used", "base", "period_start", "period_end",
+        "accepted_at", "partition_seq",
+    ),
+    "alert_id",
 )  # fmt: skip
 DEAD: Final = Shape(
     DEAD_LETTERS,

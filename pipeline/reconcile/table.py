@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.reconcile.chain import OVERAGE
 from pipeline.reconcile.instants import instant
 from pipeline.reconcile.topics import Log
 from schemas.topics import changelog
@@ -18,7 +19,7 @@ class TableRow:
     posted: int
     """Micro-credits."""
     left: int
-    """The sum over its grants and holds."""
+    """The sum over its grants and what holds took from them."""
     held: int
     entry_seq: int
     entry_hash: str
@@ -26,7 +27,11 @@ class TableRow:
     period_start: str
     opening: int
     moved: tuple[int, ...]
-    """Granted, used, expired, voided since the period began."""
+    """Granted, used, expired, voided, overage since the period began."""
+
+    @property
+    def overage(self) -> int:
+        return self.moved[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,8 @@ def _digest(key: bytes, row: bytes) -> int:
 
 def _row(row: bytes) -> TableRow:
     fields: dict[str, Any] = orjson.loads(row)
-    held = sum(hold[1] for hold in fields["holds"])  # Its id, then what is set aside.
+    shares = [share for hold in fields["holds"] for share in hold[2]]  # Its id, its credits, whence they are.
+    held = sum(amount for grant_id, amount in shares if grant_id != OVERAGE)
     opening, *moved = fields["totals"]
     return TableRow(
         posted=fields["posted"],

@@ -62,11 +62,11 @@ class Warehouse:
         return -1 if offset is None else int(offset)
 
     def balances(self, partition: int) -> Iterator[Row]:
-        """Account, posted and held credits, entry number, offset: the newest of every account."""
+        """Account, posted and held credits, overage, entry number, offset: the newest of every account."""
         return self._select(
             "SELECT account_id, argMax(posted, partition_seq), argMax(held, partition_seq), "
-            "argMax(entry_seq, partition_seq), argMax(offset, partition_seq) FROM account_balances "
-            "WHERE partition = {partition:UInt32} GROUP BY account_id",
+            "argMax(overage, partition_seq), argMax(entry_seq, partition_seq), argMax(offset, partition_seq) "
+            "FROM account_balances WHERE partition = {partition:UInt32} GROUP BY account_id",
             partition=partition,
         )
 
