@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli.commanding import Account, CommandId, Json, Reason, checked, command
-from pipeline.cli.exits import EXIT_CODES_HELP
+from pipeline.cli.exits import EXIT_CODES_HELP, CliError, Exit
 
 app = typer.Typer(
     no_args_is_help=True, help="Open and close accounts, give and take back credits, show what is there."
@@ -91,6 +91,52 @@ def close(
     command("close", account, checked(CloseAccount, reason=reason), command_id, as_json=as_json)
 
 
+def configure(
+    account: Account,
+    *,
+    overage_ceiling: Annotated[
+        str,
+        typer.Option(metavar="CREDITS", help="Turn overage protection off, up to this much in one period"),
+    ] = "",
+    protection_on: Annotated[
+        bool, typer.Option("--protection-on", help="Nothing is used beyond the grants any more")
+    ] = False,
+    thresholds: Annotated[
+        str | None, typer.Option(metavar="PERCENT,…", help="Of alerts, rising: 80,100,110; or none")
+    ] = None,
+    command_id: CommandId = "",
+    as_json: Json = False,
+) -> None:
+    """Change the billing settings of an account. What is not named stays as it is.
+
+    Example: creditstream account configure acme --overage-ceiling 200 --thresholds 80,100,110
+    """
+    from schemas.account_command import Configure
+
+    if (overage_ceiling and protection_on) or not (
+        overage_ceiling or protection_on or thresholds is not None
+    ):
+        raise CliError(
+            Exit.USAGE,
+            "expected --overage-ceiling or --protection-on, or --thresholds, or one of both kinds",
+            next_step="see --help",
+        )
+    chosen = None if thresholds is None else _percents(thresholds)
+    data = checked(Configure, overage_ceiling=overage_ceiling, alert_thresholds=chosen)
+    if protection_on:
+        data["overage_ceiling"] = None
+    command("configure", account, data, command_id, as_json=as_json)
+
+
+def _percents(text: str) -> list[int]:
+    try:
+        return [] if text == "none" else [int(each) for each in text.split(",")]
+    except ValueError as error:
+        raise CliError(
+            Exit.USAGE, "expected percents such as 80,100,110, or none", why=f"got {text!r}"
+        ) from error
+
+
 def register() -> None:
     """Put the commands under `account`."""
     from pipeline.cli.exits import guarded
@@ -100,6 +146,7 @@ def register() -> None:
         "open": open_account,
         "grant": grant,
         "void-grant": void_grant,
+        "configure": configure,
         "close": close,
         "show": show,
     }

@@ -5,7 +5,21 @@ from typing import Annotated, Final
 
 import typer
 
-from pipeline.cli import account, bench, demo, hold, look, plan, price, send, services, simulate, stack, watch
+from pipeline.cli import (
+    account,
+    bench,
+    demo,
+    hold,
+    look,
+    periods,
+    plan,
+    price,
+    send,
+    services,
+    simulate,
+    stack,
+    watch,
+)
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
 from pipeline.cli.output import write
 
@@ -57,7 +71,8 @@ _register(USE, demo.demo, send.send)
 for group in (account, plan, hold):
     group.register()
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=USE)
-_register(LOOK, look.balance, look.usage, look.statement, look.explain, look.sql, watch.tail, watch.reconcile)
+_register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, look.explain, look.sql)
+_register(LOOK, watch.tail, watch.reconcile)
 _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler, services.setup)
 _register("Measure it", bench.bench)

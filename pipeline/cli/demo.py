@@ -31,7 +31,7 @@ class Shown:
     usage: list[dict[str, Any]]
     balances: list[dict[str, Any]]
     explained: dict[str, Any]
-    entry: dict[str, Any] | None
+    entries: list[dict[str, Any]]
     report: "Report"
     disagreements: list[str]
     seconds: float
@@ -125,7 +125,7 @@ def _shown(settings: "Settings", say: Callable[[str], None], began: float) -> Sh
         usage=used,
         balances=[found for account in run.accounts if (found := balance(client, account)) is not None],
         explained=explained,
-        entry=explanation.entry_of(explained),
+        entries=explanation.entries_of(explained),
         report=report,
         disagreements=demonstration.disagreements(run, stored),
         seconds=seconds,
@@ -150,7 +150,7 @@ def _write(shown: Shown, *, runs_on: bool) -> None:
     names = ("account_id", "plan", "available", "period_end")
     write_table(names, [[found[name] for name in names] for found in shown.balances])
     write("\nWhy one of them cost what it cost")
-    for line in receipt_lines(shown.explained, shown.entry):
+    for line in receipt_lines(shown.explained, shown.entries):
         write(line)
     write("\nDo they agree?")
     for line in shown.disagreements:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pipeline.clickhouse import Client
 
 NEWEST_ENTRIES: Final = 10
-STATEMENTS_MAX: Final = 1000
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout")]
 
@@ -22,7 +21,7 @@ def balance(account: Account, *, as_json: Json = False) -> None:
     from pipeline.cli.output import write_json
     from pipeline.cli.tables import write_balance
 
-    found = _balance(_analyst(), account)
+    found = balance_of(analyst(), account)
     (write_json if as_json else write_balance)(found)
 
 
@@ -32,8 +31,8 @@ def show(account: Account, *, as_json: Json = False) -> None:
     from pipeline.cli.tables import write_balance
     from pipeline.query.accounts import newest_entries
 
-    client = _analyst()
-    found = _balance(client, account)
+    client = analyst()
+    found = balance_of(client, account)
     entries = newest_entries(client, account, NEWEST_ENTRIES)
     if as_json:
         write_json({**found, "entries": entries})
@@ -41,28 +40,6 @@ def show(account: Account, *, as_json: Json = False) -> None:
     write_balance(found)
     names = ("entry_seq", "kind", "credits", "balance_after", "booked_at", "cause_id")
     write_table(names, [[entry[name] for name in names] for entry in entries], title="Newest ledger entries")
-
-
-def statement(
-    account: Account,
-    *,
-    last: Annotated[int, typer.Option(min=1, max=STATEMENTS_MAX, help="How many, the newest first")] = 12,
-    as_json: Json = False,
-) -> None:
-    """Show the statements of closed periods: opening + granted - used - expired - voided = closing."""
-    from pipeline.cli.output import say, write_json, write_table
-    from pipeline.query.accounts import newest_statements
-
-    client = _analyst()
-    found = newest_statements(client, account, last)
-    running = None if found else _balance(client, account)
-    if as_json:
-        write_json({"account_id": account, "statements": found})
-    elif running is not None:
-        say(f"No period of {account} has ended. The first ends at {running['period_end']}.")
-    else:
-        names = [name for name in found[0] if name != "last_entry_seq"]
-        write_table(names, [[each[name] for name in names] for each in found])
 
 
 def usage(
@@ -79,7 +56,7 @@ def usage(
     from pipeline.query import accounts
 
     rows = accounts.usage(
-        _analyst(),
+        analyst(),
         [account],
         by=by,
         since=_instant(since, "--from") or accounts.BEGINNING,
@@ -104,7 +81,7 @@ def explain(
     from pipeline.cli.receipts import explanation_lines
     from pipeline.query import explanation
 
-    found = explanation.explain(_analyst(), event_id, account=account)
+    found = explanation.explain(analyst(), event_id, account=account)
     if found.is_empty():
         raise CliError(
             Exit.NOT_FOUND,
@@ -138,7 +115,7 @@ def sql(
     from pipeline.cli.output import write_table
     from pipeline.clickhouse import DatabaseError
 
-    client = _analyst()
+    client = analyst()
     try:
         if as_json or format == "json":
             _copy(client.raw_stream(query, fmt="JSONEachRow"))
@@ -163,14 +140,16 @@ def _copy(chunks: Iterable[bytes]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _analyst() -> "Client":
+def analyst() -> "Client":
+    """A connection that can read and nothing else."""
     from pipeline.clickhouse import open_analyst
     from pipeline.settings import Settings
 
     return open_analyst(Settings().clickhouse)
 
 
-def _balance(client: "Client", account: str) -> dict[str, Any]:
+def balance_of(client: "Client", account: str) -> dict[str, Any]:
+    """The newest balance. Exit code 3 where there is no such account."""
     from pipeline.query import accounts
 
     found = accounts.balance(client, account)

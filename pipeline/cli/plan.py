@@ -1,6 +1,6 @@
 """`creditstream plan …`: which plans there are, and the plan of an account."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 
 import typer
@@ -45,6 +45,8 @@ def list_plans(*, as_json: Json = False) -> None:
             "monthly_credits": format_credits(each.monthly_credits),
             "period_months": each.period_months,
             "paid": each.paid,
+            "overage_price": None if each.overage_price is None else format(each.overage_price, "f"),
+            "currency": each.currency,
         }
         for each in catalog.plans.values()
     ]
@@ -52,8 +54,15 @@ def list_plans(*, as_json: Json = False) -> None:
         write_json({"version": catalog.version, "plans": plans})
         return
     names = ("plan", "monthly_credits", "period_months", "paid")
-    rows = [[*(each[name] for name in names[:-1]), "yes" if each["paid"] else "no"] for each in plans]
-    write_table(names, rows)
+    rows = [
+        [*(each[name] for name in names[:-1]), "yes" if each["paid"] else "no", _price(each)]
+        for each in plans
+    ]
+    write_table((*names, "overage credit"), rows)
+
+
+def _price(plan: Mapping[str, object]) -> str:
+    return "not offered" if plan["overage_price"] is None else f"{plan['overage_price']} {plan['currency']}"
 
 
 def register() -> None:

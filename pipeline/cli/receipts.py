@@ -1,6 +1,6 @@
 """A charge explained in words: what was used, by which prices, paid by which grants, and where it stands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -14,15 +14,23 @@ _REASONS: Final = {
 }
 
 
-def receipt_lines(record: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Iterator[str]:
-    """A metered record in words. `entry` is its ledger entry, where there is one."""
+_OVERAGE: Final = "overage"
+"""In the place of a grant."""
+_BEYOND: Final = " beyond all grants, billed with the period"
+
+
+def receipt_lines(record: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A metered record in words. `entries` are those that it posted to the ledger."""
     yield f"{record['event_id']}  {record['service']}  {record['outcome']}"
     yield f"  account   {record['account_id']}"
     yield f"  said by   {record['source']}, channel {record['channel']}"
     yield f"  happened  {record['occurred_at']}, accepted {record['accepted_at']}"
     yield from _charge(record)
-    if entry is not None:
-        yield f"  ledger    entry {entry['entry_seq']} of the account, hash {entry['entry_hash']}"
+    for entry in entries:
+        yield (
+            f"  ledger    entry {entry['entry_seq']} of the account: {entry['kind']} {entry['credits']}, "
+            f"hash {entry['entry_hash']}"
+        )
     yield f"  log       partition {record['partition']}, offset {record['offset']}"
 
 
@@ -44,7 +52,8 @@ def _charge(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"            nothing charged; the balance was {record['balance_after']}"
         return
     for share in receipt["grants"]:
-        yield f"  paid by   {share['grant_id']}: {share['credits']}"
+        name = share["grant_id"]
+        yield f"  paid by   {name}: {share['credits']}" + (_BEYOND if name == _OVERAGE else "")
     yield f"  balance   {receipt['balance_before']} → {receipt['balance_after']}"
 
 
@@ -66,10 +75,14 @@ def dead_letter_lines(record: Mapping[str, Any]) -> Iterator[str]:
 def explanation_lines(found: "Explanation") -> Iterator[str]:
     """Everything that is known of an id, in words."""
     for record in found.metered:
-        yield from receipt_lines(record, found.entry_of(record))
+        yield from receipt_lines(record, found.entries_of(record))
     for letter in found.dead_letters:
         yield from dead_letter_lines(letter)
-    posted = {(record["account_id"], record["entry_seq"]) for record in found.metered}
+    posted = {
+        (entry["account_id"], entry["entry_seq"])
+        for record in found.metered
+        for entry in found.entries_of(record)
+    }
     for entry in found.entries:
         if (entry["account_id"], entry["entry_seq"]) not in posted:  # A command's.
             yield f"{entry['cause_id']}  ledger entry  {entry['kind']}"

@@ -20,12 +20,54 @@ def write_balance(found: Mapping[str, Any]) -> None:
     write(
         f"plan {plan}, period {found['period_start']} to {found['period_end']}, {found['period_used']} used"
     )
+    if found["overage_ceiling"] is not None:
+        write(f"overage {found['overage']} of at most {found['overage_ceiling']} a period (protection off)")
+    elif found["overage"] != "0":
+        write(f"overage {found['overage']} in this period (protection on again)")
     names = ("grant_id", "kind", "remaining", "credits", "priority", "expires_at")
     rows = [[grant[name] or "never" for name in names] for grant in found["grants"]]
     write_table(names, rows)
     if found["holds"]:
         columns = ("hold_id", "credits", "expires_at")
         write_table(columns, [[hold[name] for name in columns] for hold in found["holds"]], title="Holds")
+
+
+def write_statements(found: list[dict[str, Any]]) -> None:
+    """Statements as a table; the money of their overage in the last column."""
+    names = (
+        "plan",
+        "period_start",
+        "period_end",
+        "opening",
+        "granted",
+        "overage",
+        "used",
+        "expired",
+        "voided",
+    )
+    rows = [[*(each[name] for name in names), each["closing"], _money(each)] for each in found]
+    write_table((*names, "closing", "overage costs"), rows)
+
+
+def _money(statement: Mapping[str, Any]) -> str:
+    if statement["overage"] == "0":
+        return ""
+    amount, currency = statement["overage_amount"], statement["currency"]
+    return f"{amount} {currency} ({statement['overage']} × {statement['overage_price']})"
+
+
+def write_alerts(found: list[dict[str, Any]]) -> None:
+    """Alerts as a table."""
+    columns = ("accepted_at", "alert", "used", "of", "period_start", "period_end")
+    rows = [
+        [
+            each["accepted_at"],
+            "limit reached" if each["threshold"] is None else f"{each['threshold']} %",
+            *(each[name] for name in ("used", "base", "period_start", "period_end")),
+        ]
+        for each in found
+    ]
+    write_table(columns, rows)
 
 
 def write_usage(rows: list[dict[str, Any]], by: UsageBy) -> None:

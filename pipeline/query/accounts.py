@@ -9,7 +9,8 @@ UsageBy = Literal["day", "service"]
 
 _BALANCE: Final = """
 SELECT
-    account_id, plan, next_plan, status, posted, held, available, holds, grants, period_used, period_start, period_end,
+    account_id, plan, next_plan, status, posted, held, available, overage_ceiling, overage,
+    alert_thresholds, holds, grants, period_used, period_start, period_end,
     entry_seq, accepted_at
 FROM account_balances_v1 WHERE account_id = {account:String}
 """
@@ -20,9 +21,15 @@ ORDER BY entry_seq DESC LIMIT {limit:UInt32}
 """
 _STATEMENTS: Final = """
 SELECT
-    plan, period_start, period_end, opening, granted, used, expired, voided, closing, last_entry_seq
+    plan, period_start, period_end, opening, granted, overage, used, expired, voided, closing, overage_price,
+    overage_amount, currency, last_entry_seq
 FROM account_statements_v1 WHERE account_id = {account:String}
 ORDER BY partition_seq DESC, period_end DESC LIMIT {limit:UInt32}
+"""
+_ALERTS: Final = """
+SELECT alert_id, kind, threshold, used, base, period_start, period_end, accepted_at
+FROM account_alerts_v1 WHERE account_id = {account:String}
+ORDER BY partition_seq DESC LIMIT {limit:UInt32}
 """
 _KEYS: Final[dict[UsageBy, str]] = {"day": "toDate(accepted_at) AS day", "service": "service"}
 _USAGE: Final = """
@@ -57,6 +64,11 @@ def newest_entries(client: Client, account: str, limit: int) -> list[dict[str, A
 def newest_statements(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
     """The account's last closed periods, the newest first."""
     return rows(client, _STATEMENTS, {"account": account, "limit": limit})
+
+
+def newest_alerts(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
+    """The account's last alerts, the newest first."""
+    return rows(client, _ALERTS, {"account": account, "limit": limit})
 
 
 def usage(

@@ -37,10 +37,10 @@ class Explanation:
     entries: list[dict[str, Any]]
     """Of the ledger; also those of a command with this id."""
 
-    def entry_of(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """The ledger entry that a metered record posted."""
-        name = (record["account_id"], record["entry_seq"])
-        return next((each for each in self.entries if (each["account_id"], each["entry_seq"]) == name), None)
+    def entries_of(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+        """The ledger entries that a metered record posted: the usage, and before it the overage if there was any."""
+        names = ("account_id", "partition", "offset")
+        return [entry for entry in self.entries if all(entry[name] == record[name] for name in names)]
 
     def is_empty(self) -> bool:
         """Whether nothing is known of the id (yet)."""

@@ -76,6 +76,9 @@ def test_usage_and_commands_come_back_with_their_outcome_and_exit_code(cli: Cli,
         assert "duplicate" in cli(*too_much, code=4).stdout  # A denial stays one, whatever came since.
         assert "balance 52" in cli("account", "void-grant", "acme", "pack").stdout
         assert "unknown_grant" in cli("account", "void-grant", "acme", "pack", code=4).stdout
+        configure = ("account", "configure", "acme")
+        assert "overage_not_offered" in cli(*configure, "--overage-ceiling", "5", code=4).stdout
+        cli(*configure, "--thresholds", "none")
 
 
 def test_credits_are_asked_for_before_the_work(cli: Cli, settings: Settings) -> None:
@@ -118,6 +121,10 @@ def test_credits_are_asked_for_before_the_work(cli: Cli, settings: Settings) -> 
         line = json.dumps(command_of(settings, "capture", hold_id="line", usage=line_usage))
         [answer] = answers(cli("send", "-", "--json", stdin=line))
         assert (answer["command_id"], answer["hold"]["credits"]) == ("capture", "2")
+
+        configure = ("account", "configure", "acme")
+        assert "balance 488, available 588" in cli(*configure, "--overage-ceiling", "100").stdout
+        assert "available" not in cli(*configure, "--protection-on").stdout
         assert "balance 0" in cli("account", "close", "acme").stdout
         assert "account_closed" in cli(*usage[:-1], "e2", code=4).stdout
 
@@ -209,6 +216,51 @@ def test_people_see_holds_plans_and_statements(cli: Cli, settings: Settings) -> 
     assert "closing" in cli("statement", "acme").stdout
     assert "2 × 2 image(s) = 4 credits" in cli("explain", "e2").stdout
     cli("statement", "nobody", code=3)
+
+
+def test_people_see_overage_and_alerts(cli: Cli, settings: Settings) -> None:
+    log = [
+        command_of(settings, "open", plan="starter"),
+        command_of(settings, "configure", overage_ceiling="100", alert_thresholds=[90]),
+        removal("acme", "e1", images=245),
+        removal("acme", "e2", images=10),
+        removal("acme", "e3", images=100),
+    ]
+    small_pipeline.run(settings, [LoadRecord(*cast("tuple[bytes, bytes]", encode(each)), ()) for each in log])
+    shown = cli("balance", "acme").stdout
+    assert "90 credits available" in shown
+    assert "overage 10 of at most 100 a period (protection off)" in shown
+    charged = cli("explain", "e2").stdout
+    for words in (
+        "paid by   overage: 10 beyond all grants",
+        "balance   10 → 0",
+        "ledger    entry 3 of the account: overage 10",
+        "ledger    entry 4 of the account: usage -20",
+    ):
+        assert words in charged
+    assert charged.count("e2") == 1, "its entries are told with the charge"
+    assert "limit reached" in cli("alerts", "acme").stdout
+    [told] = answers(cli("alerts", "acme", "--json"))
+    assert [(each["threshold"], each["used"], each["base"]) for each in told["alerts"]] == [
+        (None, "510", "500"),
+        (90, "490", "500"),
+    ]
+    cli("alerts", "nobody", code=3)
+
+
+def test_a_statement_says_what_overage_costs(cli: Cli, settings: Settings) -> None:
+    log = [
+        command_of(settings, "open", plan="starter"),
+        command_of(settings, "configure", overage_ceiling="100"),
+        removal("acme", "e1", images=255),
+        command_of(settings, "close"),
+    ]
+    small_pipeline.run(settings, [LoadRecord(*cast("tuple[bytes, bytes]", encode(each)), ()) for each in log])
+    assert "0.3 EUR (10 × 0.03)" in cli("statement", "acme").stdout
+    [statement] = answers(cli("statement", "acme", "--json"))[0]["statements"]
+    names = ("granted", "overage", "used", "closing", "overage_price", "overage_amount", "currency")
+    assert [statement[name] for name in names] == ["500", "10", "510", "0", "0.03", "0.3", "EUR"]
+    assert "No alert of" not in cli("alerts", "acme").stderr
 
 
 def test_the_analyst_asks_in_three_formats_and_changes_nothing(cli: Cli, settings: Settings) -> None:

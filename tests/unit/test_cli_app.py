@@ -103,6 +103,30 @@ def test_an_unusable_setting_is_named_as_the_environment_spells_it(monkeypatch: 
         pytest.param(["send", "image_generation", "--account", "acme"], "quality", id="no quality"),
         pytest.param(["account", "grant", "acme", "many"], "credits", id="credits that are no number"),
         pytest.param(["account", "open", "acme"], "command key", id="no key to sign with"),
+        pytest.param(["account", "configure", "acme"], "--overage-ceiling", id="settings that set nothing"),
+        pytest.param(
+            ["account", "configure", "acme", "--overage-ceiling", "5", "--protection-on"],
+            "--protection-on",
+            id="overage and none",
+        ),
+        pytest.param(
+            ["account", "configure", "acme", "--thresholds", "100,80"], "rising", id="thresholds that fall"
+        ),
+        pytest.param(
+            ["account", "configure", "acme", "--thresholds", "80%"],
+            "percents",
+            id="a threshold that is no number",
+        ),
+        pytest.param(
+            ["account", "configure", "acme", "--overage-ceiling", "0"],
+            "overage_ceiling",
+            id="a ceiling of zero",
+        ),
+        pytest.param(
+            ["account", "grant", "acme", "5", "--grant-id", "monthly:now"],
+            "grant_id",
+            id="an id of the rules",
+        ),
         pytest.param(["hold", "place", "acme", "job"], "--credits", id="a hold of nothing"),
         pytest.param(
             ["hold", "place", "acme", "job", "image_analysis", "--credits", "5"],

@@ -174,3 +174,17 @@ def test_the_answers_do_not_depend_on_how_the_log_is_cut() -> None:
     piecewise = [answer for line in lines for answer in cut.fold([line])]
     assert at_once == piecewise
     assert list(whole.balances()) == list(cut.balances())
+
+
+def test_overage_goes_to_its_ceiling_and_stands_in_the_balance() -> None:
+    lines = [
+        OPEN | {"data": {"plan": "starter"}},
+        command("configure", overage_ceiling="10"),
+        removal("e1", images=254),
+        removal("e2", images=2),
+    ]
+    *_, used, denied, balance = simulated(lines, "--balances")
+    assert (used["outcome"], used["credits"], used["balance_after"]) == ("metered", "508", "0")
+    assert (denied["outcome"], denied["reason"]) == ("denied", "insufficient_credits")
+    names = ("posted", "overage_ceiling", "overage", "available", "period_used")
+    assert [balance[name] for name in names] == ["0", "10", "8", "2", "508"]
