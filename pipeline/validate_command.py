@@ -17,7 +17,13 @@ from pipeline.domain.commands import (
     VoidGrant,
 )
 from pipeline.domain.credits import Credits, parse_credits
-from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, RESERVED_PREFIXES, GrantId
+from pipeline.domain.grants import (
+    GRANT_MICROS_MAX,
+    KIND_PRIORITIES,
+    PRIORITY_MAX,
+    RESERVED_GRANT_IDS,
+    GrantId,
+)
 from pipeline.domain.holds import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
 from pipeline.domain.instants import Instant, as_instant, parse_instant
 from pipeline.domain.usage import UsageEvent
@@ -44,8 +50,12 @@ def _grant(_: dict[str, Any], data: dict[str, Any]) -> IssueGrant:
     effective_at, expires_at = _instant(data, "effective_at"), _instant(data, "expires_at")
     if expires_at is not None and effective_at is not None and expires_at <= effective_at:
         raise Fault("/data/expires_at", "expected an instant after effective_at")
+    grant_id = _grant_id(data)
+    if RESERVED_GRANT_IDS.fullmatch(grant_id):
+        detail = f"expected an id that the rules do not give themselves, got {shown(grant_id)}"
+        raise Fault("/data/grant_id", detail)
     return IssueGrant(
-        grant_id=_grant_id(data),
+        grant_id=grant_id,
         kind=kind,
         credits=_credits(data),
         priority=_priority(data, KIND_PRIORITIES[kind]),
@@ -200,11 +210,6 @@ def _note(data: dict[str, Any], name: str) -> str:
 def _grant_id(data: dict[str, Any]) -> GrantId:
     value = data.get("grant_id")
     if isinstance(value, str) and _GRANT_ID.fullmatch(value):
-        if value.startswith(RESERVED_PREFIXES):
-            names = ", ".join(RESERVED_PREFIXES)
-            raise Fault(
-                "/data/grant_id", f"expected an id that does not begin with {names}, got {shown(value)}"
-            )
         return GrantId(value)
     raise Fault("/data/grant_id", f"expected an id like {GRANT_ID_PATTERN}, got {shown(value)}")
 

@@ -5,6 +5,7 @@
 (account, source, id) and its window is judged by time: uncovered, a recorded command could be played again.
 """
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self, TypeAlias
@@ -41,8 +42,8 @@ TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 """A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
 
 GRANT_CREDITS_MAX: Final = 100_000_000
-RESERVED_GRANT_IDS: Final = ("monthly:", "upgrade:", "overage")
-"""How ids begin that only the rules give."""
+RESERVED_GRANT_IDS: Final = r"(monthly|upgrade):.*|overage"
+"""Ids that only the rules give."""
 
 
 def _whole(value: object) -> object:
@@ -56,12 +57,13 @@ def _within_terms(at: datetime) -> datetime:
 
 
 def _not_reserved(grant_id: str) -> str:
-    if grant_id.startswith(RESERVED_GRANT_IDS):
-        raise ValueError(f"expected a grant id that begins with none of {', '.join(RESERVED_GRANT_IDS)}")
+    if re.fullmatch(RESERVED_GRANT_IDS, grant_id):
+        raise ValueError(f"expected a grant id that is not one of the rules' own ({RESERVED_GRANT_IDS})")
     return grant_id
 
 
-GrantId: TypeAlias = Annotated[
+GrantId: TypeAlias = Annotated[str, Field(pattern=GRANT_ID_PATTERN)]
+NewGrantId: TypeAlias = Annotated[
     str,
     Field(pattern=GRANT_ID_PATTERN),
     AfterValidator(_not_reserved),
@@ -69,7 +71,7 @@ GrantId: TypeAlias = Annotated[
         {
             "type": "string",
             "pattern": GRANT_ID_PATTERN,
-            "not": {"pattern": f"^({'|'.join(RESERVED_GRANT_IDS)})"},
+            "not": {"pattern": f"^({RESERVED_GRANT_IDS})$"},
         }
     ),
 ]
@@ -100,7 +102,7 @@ class OpenAccount(WireModel):
 class IssueGrant(WireModel):
     """Give credits. `priority` 0 burns first; left out, it is the kind's own (monthly 10 … prepaid 40)."""
 
-    grant_id: GrantId
+    grant_id: NewGrantId
     kind: GrantKind
     credits: GrantCredits
     """Above zero, at most a hundred million."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, RESERVED_PREFIXES
+from pipeline.domain.grants import GRANT_MICROS_MAX, KIND_PRIORITIES, PRIORITY_MAX, RESERVED_GRANT_IDS
 from pipeline.domain.reasons import REASON_CODES, Reason
 from pipeline.validate_command import COMMANDS
 from pipeline.validate_usage import SERVICES
@@ -184,7 +184,7 @@ def test_bounds_of_a_grant_are_the_same_in_core_and_model() -> None:
         "properties"
     ]
     assert account_command.GRANT_CREDITS_MAX * 1_000_000 == GRANT_MICROS_MAX
-    assert account_command.RESERVED_GRANT_IDS == RESERVED_PREFIXES
+    assert RESERVED_GRANT_IDS.pattern == account_command.RESERVED_GRANT_IDS
     assert set(properties["kind"]["enum"]) == set(KIND_PRIORITIES)
     assert properties["priority"]["anyOf"][0]["maximum"] == PRIORITY_MAX
 

@@ -287,7 +287,6 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
         return data
     need(_text(data.get("source", "")) and _text(data.get("reason", "")))
     need(isinstance(data.get("grant_id"), str) and GRANT_ID.fullmatch(data["grant_id"]))
-    need(not data["grant_id"].startswith(("monthly:", "upgrade:", "overage")))
     return data if verb == "void_grant" else _grant_data(data)
 
 
@@ -309,6 +308,7 @@ def _amount(amount: Any) -> Decimal:
 
 
 def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
+    need(not data["grant_id"].startswith(("monthly:", "upgrade:")) and data["grant_id"] != "overage")
     amount, priority = data.get("credits"), data.get("priority")
     need(isinstance(data.get("kind"), str) and data["kind"] in GRANT_KINDS)
     amount = _amount(amount)
