@@ -232,6 +232,7 @@ def test_markers_of_transactions_in_the_input_are_stepped_over(
     for number in range(6):
         publisher.begin_transaction()
         publisher.produce(topic, b"in a transaction", b"acct")
+        publisher.flush(10)  # So that the broker knows of the transaction before it ends.
         if number % 2:
             publisher.abort_transaction(30)
         else:
