@@ -43,6 +43,7 @@ def rules_of(rules: RuleSettings) -> Rules:
         hot_window_ms=rules.hot_window_hours * 3_600_000,
         ahead_ms=rules.ahead_seconds_max * 1000,
         event_bytes_max=rules.event_bytes_max,
+        prepaid_months=rules.prepaid_months,
         boundary_accounts_max=rules.boundary_accounts_max,
     )
 

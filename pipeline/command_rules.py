@@ -76,6 +76,7 @@ def _surroundings(work: Work, command: Command, key: bytes, place: Place) -> Sur
         plans=work.plans_at(at),
         books=work.books,
         at=Instant(at),
+        prepaid_months=work.core.rules.prepaid_months,
         cause=Cause(command.source, command.command_id, place.partition, place.offset),
         hold_end=hold_end,
         usage_fault=usage_fault,

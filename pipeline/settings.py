@@ -46,6 +46,9 @@ class RuleSettings(_Group):
     """An event's `time` may lie this far behind its acceptance; identities are kept as long."""
     ahead_seconds_max: int = Field(default=300, ge=0, le=3600)
     event_bytes_max: int = Field(default=262_144, ge=1024, le=1_000_000)
+    prepaid_months: int = Field(default=12, ge=0, le=120)
+    """When a prepaid grant ends that does not say so itself; 0: never. The same for all workers, for ever: a replay
+    under another value gives other balances."""
     boundary_accounts_max: int = Field(default=2000, ge=1)
     """Accounts that one tick advances at most, so that a storm of expiries never holds up usage."""
 

@@ -29,7 +29,7 @@ from pipeline.domain.instants import Instant, as_instant, parse_instant
 from pipeline.domain.usage import UsageEvent
 from pipeline.validate_data import Fault, integer, is_text, shown
 from pipeline.validate_usage import SERVICES, usage_event
-from schemas.account_command import COMMAND_TYPE_PREFIX, TERM_FIRST, TERM_LAST
+from schemas.account_command import COMMAND_TYPE_PREFIX, DEFAULT_EXPIRY_LAST, TERM_FIRST, TERM_LAST
 from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
@@ -50,6 +50,11 @@ def _grant(_: dict[str, Any], data: dict[str, Any]) -> IssueGrant:
     effective_at, expires_at = _instant(data, "effective_at"), _instant(data, "expires_at")
     if expires_at is not None and effective_at is not None and expires_at <= effective_at:
         raise Fault("/data/expires_at", "expected an instant after effective_at")
+    by_default = kind == "prepaid" and "expires_at" not in data
+    if by_default and effective_at is not None and effective_at > as_instant(DEFAULT_EXPIRY_LAST):
+        raise Fault(
+            "/data/effective_at", f"expected an expires_at beside one after {DEFAULT_EXPIRY_LAST:%Y-%m-%d}"
+        )
     grant_id = _grant_id(data)
     if RESERVED_GRANT_IDS.fullmatch(grant_id):
         detail = f"expected an id that the rules do not give themselves, got {shown(grant_id)}"
@@ -61,6 +66,7 @@ def _grant(_: dict[str, Any], data: dict[str, Any]) -> IssueGrant:
         priority=_priority(data, KIND_PRIORITIES[kind]),
         effective_at=effective_at,
         expires_at=expires_at,
+        expires_by_default=by_default,
         source=_note(data, "source"),
     )
 

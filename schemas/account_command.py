@@ -40,6 +40,8 @@ TICK_TYPE = "org.apimage.tick.v1"
 TERM_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 """A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
+DEFAULT_EXPIRY_LAST: Final = datetime(2289, 12, 31, tzinfo=UTC)
+"""A prepaid grant that begins later must say when it ends: ten years, the longest default, would pass `TERM_LAST`."""
 
 GRANT_CREDITS_MAX: Final = 100_000_000
 RESERVED_GRANT_IDS: Final = r"(monthly|upgrade):.*|overage"
@@ -110,12 +112,16 @@ class IssueGrant(WireModel):
     effective_at: Term | None = None
     """Left out or null: at once."""
     expires_at: Term | None = None
+    """null: never. Left out, a prepaid grant ends 12 months after it begins (a setting), any other never."""
     """Left out or null: never. Unusable from this instant on."""
     source: Note = ""
     """Where the credits come from: an order, a ticket."""
 
     @model_validator(mode="after")
     def _ends_after_it_begins(self) -> Self:
+        says_nothing = "expires_at" not in self.model_fields_set and self.kind == "prepaid"
+        if says_nothing and self.effective_at and self.effective_at > DEFAULT_EXPIRY_LAST:
+            raise ValueError(f"expected an expires_at beside an effective_at after {DEFAULT_EXPIRY_LAST}")
         if self.effective_at and self.expires_at and self.expires_at <= self.effective_at:
             raise ValueError("expected expires_at after effective_at")
         return self

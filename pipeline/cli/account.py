@@ -37,6 +37,9 @@ def grant(
     grant_id: Annotated[str, typer.Option("--grant-id", help="Made up if left out")] = "",
     priority: Annotated[int | None, typer.Option(min=0, max=100, help="Lower burns first")] = None,
     expires: Instant = None,
+    never_expires: Annotated[
+        bool, typer.Option("--never-expires", help="A prepaid grant else ends after 12 months")
+    ] = False,
     effective: Instant = None,
     note: Annotated[
         str, typer.Option("--source", help="Where the credits come from: an order, a ticket")
@@ -59,6 +62,8 @@ def grant(
         expires_at=expires,
         source=note,
     )
+    if never_expires:
+        data["expires_at"] = None  # Said, not left out.
     command("grant", account, data, name, as_json=as_json)
 
 

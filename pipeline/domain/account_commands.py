@@ -26,6 +26,7 @@ from pipeline.domain.grants import GRANTS_MAX, Grant
 from pipeline.domain.hold_commands import Surroundings, capture_hold, place_hold, release_hold
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, give, void
+from pipeline.domain.period import months_after
 from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import Reason
 from pipeline.domain.subscriptions import Booked, change_at_boundary, close, open_account, upgrade
@@ -94,9 +95,10 @@ def _issue(account: Account, body: IssueGrant, around: Surroundings) -> Answer:
     if body.expires_at is not None and body.expires_at <= at:
         return Refused(Reason.GRANT_EXPIRED, f"expires_at {format_instant(body.expires_at)} has passed")
     begins = at if body.effective_at is None else Instant(max(at, body.effective_at))
-    grant = Grant(
-        body.grant_id, body.kind, body.priority, body.credits, begins, body.expires_at, at, body.source
-    )
+    ends = body.expires_at
+    if body.expires_by_default and around.prepaid_months:
+        ends = months_after(begins, around.prepaid_months)
+    grant = Grant(body.grant_id, body.kind, body.priority, body.credits, begins, ends, at, body.source)
     account, entries = give(account, grant, around.cause, at)
     if entries:  # One that begins later makes the limit larger then.
         account = rearmed(account, around.plans[account.subscription.plan_id])

@@ -21,7 +21,9 @@ class IssueGrant:
     credits: Credits
     priority: int
     effective_at: Instant | None  # None: at once.
-    expires_at: Instant | None  # None: never.
+    expires_at: Instant | None  # None: never, or by default.
+    expires_by_default: bool
+    """A prepaid grant that says nothing of its expiry ends after the deployment's months (12, if it has not chosen)."""
     source: str
 
 

@@ -26,6 +26,8 @@ class Surroundings:
     books: Sequence[PriceBook]
     at: Instant
     cause: Cause
+    prepaid_months: int
+    """See `Rules`."""
     hold_end: Reason | None = None
     """How the hold that the command names ended, if the index still knows."""
     usage_fault: Refused | None = None

@@ -10,6 +10,8 @@ class Rules:
     ahead_ms: int
     """How far it may lie ahead."""
     event_bytes_max: int
+    prepaid_months: int
+    """When a prepaid grant ends that does not say so itself, counted from when it begins; 0: never (product.md 2)."""
     boundary_accounts_max: int
     """Accounts that one tick advances. By tick, not by batch: the result depends on the log alone."""
 

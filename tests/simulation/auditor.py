@@ -502,6 +502,8 @@ class Auditor:
         if len(account.grants) >= LIVE_GRANTS_MAX:
             return "too_many_grants"
         expires = data.get("expires_ms")
+        if data["kind"] == "prepaid" and "expires_at" not in data:
+            expires = months_after(max(self.clock_ms, data.get("effective_ms") or 0), 12)
         if expires is not None and expires <= self.clock_ms:
             return "grant_expired"
         account.grant(

@@ -112,6 +112,25 @@ def test_a_statement_adds_up() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("terms", "expires_at"),
+    [
+        ({}, "2027-11-23T12:00:00.000Z"),
+        ({"effective_at": "2026-12-31T12:00:00Z"}, "2027-12-31T12:00:00.000Z"),
+        ({"expires_at": None}, None),
+        ({"expires_at": "2027-01-01T00:00:00Z"}, "2027-01-01T00:00:00.000Z"),
+        ({"kind": "promotional"}, None),
+    ],
+)
+def test_prepaid_credits_end_12_months_after_purchase_unless_they_say_otherwise(
+    terms: dict[str, Any], expires_at: str | None
+) -> None:
+    partition = opened("free")
+    partition.fold(issue_grant("70", **terms))
+    grants = {each["grant_id"]: each["expires_at"] for each in partition.of("balances")[-1]["grants"]}
+    assert grants["pack"] == expires_at
+
+
 def test_an_upgrade_gives_the_difference_at_once_and_keeps_anchor_and_use() -> None:
     partition = opened("starter")
     partition.fold(issue_grant("70"), usage("image_analysis", images=100))
