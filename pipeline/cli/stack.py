@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -88,9 +88,10 @@ def status(*, as_json: Json = False) -> None:
     """Show each process of the local stack. Exit code 5 when something is not well."""
     from pipeline.local.status import stack_status
 
-    found = stack_status(_settings())
+    settings = _settings()
+    found = stack_status(settings)
     if as_json:
-        write_json(found)
+        write_json({**found, "addresses": _addresses(settings)})
     elif not found["running"]:
         say(f"Nothing runs in {found['home']}. Next: `creditstream up`.")
     else:
@@ -106,6 +107,7 @@ def status(*, as_json: Json = False) -> None:
             for p in found["processes"]
         ]
         write_table(["process", "healthy", "pid", "since", "restarts", "ports"], rows)
+        _write_addresses(settings)
     if not found["healthy"]:
         raise typer.Exit(Exit.UNAVAILABLE)
 
@@ -227,21 +229,30 @@ def in_background(arguments: list[str]) -> None:
         raise CliError(Exit.FAILED, "the local stack did not start", why=log_tail(log))
 
 
-def _report(settings: "Settings", *, as_json: bool) -> None:
+def _addresses(settings: "Settings") -> dict[str, Any]:
     """Where everything is. The analyst's password is for the analyst; the owner's stays in the file."""
-    addresses = {
+    return {
         "home": str(settings.home.resolve()),
         "kafka": settings.kafka.bootstrap_servers,
         "clickhouse": settings.clickhouse.url,
         "clickhouse_native_port": settings.clickhouse.native_port,
         "database": settings.clickhouse.database,
         "analyst": settings.clickhouse.analyst_user,
+        "analyst_password": settings.clickhouse.analyst_password.get_secret_value(),
     }
+
+
+def _write_addresses(settings: "Settings") -> None:
+    for name, value in _addresses(settings).items():
+        shown = "in `creditstream status --json`" if name == "analyst_password" else value
+        write(f"  {name.replace('_', ' '):24}{shown}")
+
+
+def _report(settings: "Settings", *, as_json: bool) -> None:
     if as_json:
-        write_json(addresses)
+        write_json(_addresses(settings))
         return
-    for name, value in addresses.items():
-        write(f"  {name.replace('_', ' '):24}{value}")
+    _write_addresses(settings)
     say(
         "Next: `creditstream demo`, or `creditstream send --help`; in another terminal `creditstream status`."
     )
