@@ -91,7 +91,8 @@ def status(*, as_json: Json = False) -> None:
     settings = _settings()
     found = stack_status(settings)
     if as_json:
-        write_json({**found, "addresses": _addresses(settings)})
+        password = settings.clickhouse.analyst_password.get_secret_value()
+        write_json({**found, "addresses": {**_addresses(settings), "analyst_password": password}})
     elif not found["running"]:
         say(f"Nothing runs in {found['home']}. Next: `creditstream up`.")
     else:
@@ -230,7 +231,7 @@ def in_background(arguments: list[str]) -> None:
 
 
 def _addresses(settings: "Settings") -> dict[str, Any]:
-    """Where everything is. The analyst's password is for the analyst; the owner's stays in the file."""
+    """Where everything is. Starting prints no secret; who asks for the status as JSON gets the analyst's password."""
     return {
         "home": str(settings.home.resolve()),
         "kafka": settings.kafka.bootstrap_servers,
@@ -238,14 +239,12 @@ def _addresses(settings: "Settings") -> dict[str, Any]:
         "clickhouse_native_port": settings.clickhouse.native_port,
         "database": settings.clickhouse.database,
         "analyst": settings.clickhouse.analyst_user,
-        "analyst_password": settings.clickhouse.analyst_password.get_secret_value(),
     }
 
 
 def _write_addresses(settings: "Settings") -> None:
     for name, value in _addresses(settings).items():
-        shown = "in `creditstream status --json`" if name == "analyst_password" else value
-        write(f"  {name.replace('_', ' '):24}{shown}")
+        write(f"  {name.replace('_', ' '):24}{value}")
 
 
 def _report(settings: "Settings", *, as_json: bool) -> None:
