@@ -44,6 +44,8 @@ def create_app(settings: Settings, core: Core) -> StreamApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        # Made by Faust at its start and never used: our table is in memory. In the one state directory all the same.
+        datadir=settings.home / "faust",
         key_serializer="raw",
         value_serializer="raw",
         # Reached only before the first seek: what lies outside the log's range is refused when loading.
