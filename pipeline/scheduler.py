@@ -10,11 +10,9 @@ partitions. Whoever is used meanwhile is brought up to date by that event, and a
 """
 
 import logging
-import signal
 import threading
 import time
 from itertools import count
-from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
 
@@ -22,6 +20,7 @@ import orjson
 
 from pipeline.kafka import KafkaError, KafkaException, Message, Producer, producer, topic_name
 from pipeline.settings import Settings
+from pipeline.stopping import stop_asked
 from schemas.account_command import TICK_TYPE
 from schemas.topics import ACCOUNT_EVENTS
 
@@ -35,14 +34,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    stop = threading.Event()
-
-    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-    serve(settings, stop)
+    serve(settings, stop_asked())
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

@@ -7,13 +7,11 @@ come from the plans; group offsets are committed for those who watch the lag, an
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from types import FrameType
 from typing import Final
 
 from pipeline.clickhouse import open_client
@@ -30,6 +28,7 @@ from pipeline.sink.insert import TABLES, Inserter
 from pipeline.sink.opening import SinkRefusedError, open_partitions
 from pipeline.sink.partition import SinkPartition, Tools
 from pipeline.sink.plan import BlockLimits
+from pipeline.stopping import stop_asked
 
 POLL_MESSAGES_MAX: Final = 10_000
 POLL_SECONDS: Final = 0.03
@@ -47,14 +46,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Store everything until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    stop = threading.Event()
-
-    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-    serve(settings, stop)
+    serve(settings, stop_asked())
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
