@@ -12,7 +12,7 @@ from pipeline.domain.account import Account
 from pipeline.domain.alerts import Alert, after_denial
 from pipeline.domain.commands import Command
 from pipeline.domain.credits import Credits
-from pipeline.domain.instants import format_instant
+from pipeline.domain.instants import HOUR_MS, SECOND_MS, format_instant
 from pipeline.domain.ledger import Cause
 from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import REASON_CODES, Reason
@@ -92,13 +92,13 @@ class Work:
     def outside_window(self, occurred_at: int, accepted_at: int) -> tuple[Reason, str] | None:
         rules = self.core.rules
         if occurred_at < accepted_at - rules.hot_window_ms:
-            hours = rules.hot_window_ms // 3_600_000
+            hours = rules.hot_window_ms // HOUR_MS
             return (
                 Reason.TOO_LATE,
                 f"expected a time at most {hours} hours before {format_instant(accepted_at)}",
             )
         if occurred_at > accepted_at + rules.ahead_ms:
-            seconds = rules.ahead_ms // 1000
+            seconds = rules.ahead_ms // SECOND_MS
             return (
                 Reason.TOO_EARLY,
                 f"expected a time at most {seconds} s after {format_instant(accepted_at)}",
