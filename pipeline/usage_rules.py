@@ -44,7 +44,7 @@ def answer_usage(work: Work, record: LogRecord, event: UsageEvent, place: Place)
     plan = work.plans_at(place.accepted_at)[account.subscription.plan_id]
     reason = denial(account, rated.credits, plan)
     if reason is not None:
-        work.records.append(emit.denied(event, rated, reason, account.posted, place))
+        work.records.append(emit.denied(event, rated, reason, account, place))
         work.remember(identity, event.fingerprint, REASON_CODES[reason], rated.credits, place)
         work.denied(key, account, reason, place)
         return

@@ -134,3 +134,12 @@ class GrantShare(WireModel):
     grant_id: str
     """`overage`: what was used beyond all grants."""
     credits: NotNegative
+
+
+class Shortage(WireModel):
+    """What was missing, and when there will be more."""
+
+    required: NotNegative
+    available: NotNegative
+    resets_at: UtcInstant
+    """The period's end, when a plan with monthly credits gives new ones."""

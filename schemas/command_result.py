@@ -2,7 +2,17 @@
 
 from typing import Literal, TypeAlias
 
-from schemas.base import AccountId, Count, CreditAmount, EventId, NotNegative, Source, UtcInstant, WireModel
+from schemas.base import (
+    AccountId,
+    Count,
+    CreditAmount,
+    EventId,
+    NotNegative,
+    Shortage,
+    Source,
+    UtcInstant,
+    WireModel,
+)
 
 RefusalReason: TypeAlias = Literal[
     "account_exists",
@@ -49,15 +59,6 @@ class PlanChangeAnswer(WireModel):
     plan: str
     effective_at: UtcInstant
     """From when it counts: this moment of an upgrade, else the period's end."""
-
-
-class Shortage(WireModel):
-    """What was missing, and when there will be more."""
-
-    required: NotNegative
-    available: NotNegative
-    resets_at: UtcInstant
-    """The period's end, when a plan with monthly credits gives new ones."""
 
 
 class CommandResult(WireModel):

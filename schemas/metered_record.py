@@ -15,6 +15,7 @@ from schemas.base import (
     GrantShare,
     NotNegative,
     Service,
+    Shortage,
     Source,
     UtcInstant,
     WireModel,
@@ -48,6 +49,8 @@ class Receipt(WireModel):
     balance_before: CreditAmount
     """What is charged beyond it is overage."""
     balance_after: CreditAmount
+    shortage: Shortage | None = None
+    """Only of usage that was denied for want of credits."""
 
 
 class MeteredRecord(WireModel):

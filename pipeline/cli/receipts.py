@@ -50,6 +50,9 @@ def _charge(record: Mapping[str, Any]) -> Iterator[str]:
     if record["outcome"] == "denied":
         yield f"  denied    {record['reason']}: {_REASONS.get(record['reason'], '')}"
         yield f"            nothing charged; the balance was {record['balance_after']}"
+        shortage = receipt.get("shortage")
+        if shortage:
+            yield f"            {shortage['available']} was available; the period resets {shortage['resets_at']}"
         return
     for share in receipt["grants"]:
         name = share["grant_id"]

@@ -7,10 +7,10 @@ import orjson
 from pipeline.domain.account import Account, available
 from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
-from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
+from pipeline.domain.credits import NO_CREDITS, format_credits
 from pipeline.domain.instants import format_instant
 from pipeline.domain.reasons import REASON_OF_CODE
-from pipeline.emit.records import OutRecord, Place
+from pipeline.emit.records import OutRecord, Place, written_shortage
 from pipeline.state import FirstAnswer
 from schemas.topics import COMMAND_RESULTS
 
@@ -22,7 +22,7 @@ def command_result(command: Command, answer: Answer, account: Account | None, pl
             outcome, reason, detail, shortage = "accepted", "", "", None
         case Refused(reason, detail, required):
             outcome, hold, change = "refused", None, None
-            shortage = None if required is None or account is None else _shortage(account, required)
+            shortage = None if required is None or account is None else written_shortage(account, required)
         case _:
             assert_never(answer)
     told = {
@@ -98,11 +98,3 @@ def _hold_state(hold: HoldState) -> dict[str, Any]:
 
 def _plan_change(change: PlanChange) -> dict[str, str]:
     return {"plan": change.plan_id, "effective_at": format_instant(change.effective_at)}
-
-
-def _shortage(account: Account, required: Credits) -> dict[str, str]:
-    return {
-        "required": format_credits(required),
-        "available": format_credits(available(account)),
-        "resets_at": format_instant(account.subscription.period_end),
-    }

@@ -1,10 +1,13 @@
-"""What every record has: its topic, key and bytes; where and when it was decided; and how shares are written."""
+"""What every record has: its topic, key and bytes; where and when it was decided. How shares and shortages are
+written."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.domain.credits import format_credits
+from pipeline.domain.account import Account, available
+from pipeline.domain.credits import Credits, format_credits
 from pipeline.domain.grants import GrantShare
+from pipeline.domain.instants import format_instant
 
 
 class OutRecord(NamedTuple):
@@ -31,3 +34,12 @@ class Place(NamedTuple):
 def written_shares(shares: Sequence[GrantShare]) -> list[dict[str, str]]:
     """Grants and how much each gave, in burn order."""
     return [{"grant_id": share.grant_id, "credits": format_credits(share.credits)} for share in shares]
+
+
+def written_shortage(account: Account, required: Credits) -> dict[str, str]:
+    """What was missing for a request that was refused, and when there will be more."""
+    return {
+        "required": format_credits(required),
+        "available": format_credits(available(account)),
+        "resets_at": format_instant(account.subscription.period_end),
+    }

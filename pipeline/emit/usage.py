@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.domain.account import Account
 from pipeline.domain.credits import format_credits
 from pipeline.domain.grants import OVERAGE, GrantShare
 from pipeline.domain.instants import format_instant
@@ -13,7 +14,7 @@ from pipeline.domain.ledger import LedgerEntry
 from pipeline.domain.rating import RatedImage, RatedUsage
 from pipeline.domain.reasons import Reason
 from pipeline.domain.usage import UsageEvent
-from pipeline.emit.records import OutRecord, Place, written_shares
+from pipeline.emit.records import OutRecord, Place, written_shares, written_shortage
 from pipeline.state import FirstAnswer
 from schemas.topics import METERED_RECORDS
 
@@ -32,9 +33,12 @@ def metered(
     return _metered_record(event, place, "metered", "", charged, rated, balance, seq, place.offset, receipt)
 
 
-def denied(event: UsageEvent, rated: RatedUsage, reason: Reason, balance: int, place: Place) -> OutRecord:
+def denied(event: UsageEvent, rated: RatedUsage, reason: Reason, account: Account, place: Place) -> OutRecord:
     """Usage that the policy blocks: recorded at 0 credits with what it would have cost, never lost."""
+    balance = account.posted
     receipt = _receipt(event, rated, (), before=balance, after=balance)
+    if not account.closed:
+        receipt["shortage"] = written_shortage(account, rated.credits)
     return _metered_record(event, place, "denied", reason, 0, rated, balance, 0, place.offset, receipt)
 
 

@@ -140,8 +140,8 @@ def test_every_record_has_its_shape(topic: str) -> None:
     assert len(SAID[topic]) >= 3
     for content in SAID[topic]:
         schema.validate(content)
-        again = RECORDS[name].model_validate_json(json.dumps(content)).model_dump(mode="json")
-        assert again == content
+        again = RECORDS[name].model_validate_json(json.dumps(content))
+        assert again.model_dump(mode="json", exclude_unset=True) == content
 
 
 def test_the_partition_has_seen_everything() -> None:

@@ -55,6 +55,13 @@ def test_without_overage_a_request_that_does_not_fit_is_denied(
     partition = opened(plan)
     (_, denied) = use(partition, used, asked)
     assert (denied["outcome"], denied["reason"], denied["credits"]) == ("denied", reason, "0")
+    assert denied["rated_credits"] == str(asked)
+    left = {"free": 50, "starter": 500}[plan] - used
+    assert denied["receipt"]["shortage"] == {
+        "required": str(asked),
+        "available": str(left),
+        "resets_at": "2026-12-23T12:00:00.000Z",
+    }
 
 
 def test_with_protection_off_what_goes_beyond_the_grants_is_booked_as_overage() -> None:
