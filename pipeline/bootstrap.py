@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import assert_never
 
 from pipeline.domain.credits import Credits
-from pipeline.domain.instants import HOUR_MS, SECOND_MS, as_instant
+from pipeline.domain.instants import DAY_MS, HOUR_MS, SECOND_MS, as_instant
 from pipeline.domain.plans import Plan
 from pipeline.domain.price_book import (
     FlatPrice,
@@ -41,6 +41,7 @@ def load_core(settings: Settings) -> Core:
 def rules_of(rules: RuleSettings) -> Rules:
     return Rules(
         hot_window_ms=rules.hot_window_hours * HOUR_MS,
+        late_ms=rules.late_window_days * DAY_MS,
         ahead_ms=rules.ahead_seconds_max * SECOND_MS,
         event_bytes_max=rules.event_bytes_max,
         prepaid_months=rules.prepaid_months,

@@ -44,6 +44,9 @@ class ClickHouseSettings(_Group):
 class RuleSettings(_Group):
     hot_window_hours: int = Field(default=72, ge=1, le=840)
     """An event's `time` may lie this far behind its acceptance; identities are kept as long."""
+    late_window_days: int = Field(default=35, ge=0, le=35)
+    """Usage that is later than the hot window, but not than this, is set aside and readmitted by the late lane once it
+    has seen that nothing of the same id was ever charged. 0: such usage is refused."""
     ahead_seconds_max: int = Field(default=300, ge=0, le=3600)
     event_bytes_max: int = Field(default=262_144, ge=1024, le=1_000_000)
     prepaid_months: int = Field(default=12, ge=0, le=120)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.boundaries import Boundaries
-from pipeline.client.commands import CommandKey, command_type, signed
+from pipeline.client.commands import CommandKey, signed
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
@@ -150,7 +150,6 @@ class Simulation:
         )
 
 
-_CAPTURE: Final = command_type("capture")
 _TICKED: Final = {"outcome": "tick", "reason": "", "credits": "0", "balance_after": None}
 
 
@@ -158,10 +157,14 @@ def _answers(folded: Folded) -> dict[int, dict[str, Any]]:
     answers: dict[int, dict[str, Any]] = {}
     for record in folded.records:
         if record.topic in _ANSWER_OF_TOPIC:
-            outcome = orjson.loads(
-                record.value
-            )  # Of a capture the command's answer follows the metered record.
-            answers[outcome["offset"]] = _ANSWER_OF_TOPIC[record.topic](outcome)
+            outcome = orjson.loads(record.value)
+            answer = _ANSWER_OF_TOPIC[record.topic](outcome)
+            usage = answers.get(outcome["offset"])
+            if (
+                usage is not None
+            ):  # A command that brought usage with it: its answer follows the metered record.
+                answer["credits"] = usage["credits"]
+            answers[outcome["offset"]] = answer
     return answers
 
 
@@ -182,9 +185,7 @@ def _of_command(record: dict[str, Any]) -> dict[str, Any]:
         "shortage",
         "account_id",
     )
-    charged = record["type"] == _CAPTURE and record["outcome"] == "accepted"
-    credits_charged = record["hold"]["credits"] if charged else "0"
-    return {"credits": credits_charged, **{name: record[name] for name in names}}
+    return {"credits": "0", **{name: record[name] for name in names}}
 
 
 def _of_dead_letter(record: dict[str, Any]) -> dict[str, Any]:

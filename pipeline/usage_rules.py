@@ -11,9 +11,9 @@ from pipeline.domain.credits import NO_CREDITS
 from pipeline.domain.instants import Instant
 from pipeline.domain.ledger import Cause, denial, use
 from pipeline.domain.price_book import book_in_force
-from pipeline.domain.rating import Unrated, rate
+from pipeline.domain.rating import RatedUsage, Unrated, rate
 from pipeline.domain.reasons import METERED_CODE, REASON_CODES, REASON_OF_CODE, Reason
-from pipeline.domain.usage import UsageEvent, identity_of
+from pipeline.domain.usage import Identity, UsageEvent, identity_of
 from pipeline.emit import Place
 from pipeline.state import FirstAnswer
 from pipeline.validate import LogRecord
@@ -33,21 +33,32 @@ def answer_usage(work: Work, record: LogRecord, event: UsageEvent, place: Place)
         detail = f"expected an open account, got {event.account_id!r}"
         work.dead_letter_of(record, event, Reason.UNKNOWN_ACCOUNT, detail, "/subject", place)
         return
-    late = work.outside_window(event.occurred_at, place.accepted_at)
-    if late is not None:
-        work.dead_letter_of(record, event, *late, "/time", place)
+    outside = work.outside_window(event.occurred_at, place.accepted_at)
+    if outside is not None:
+        reason, detail = outside
+        if reason is Reason.TOO_LATE and work.is_late(event.occurred_at, place.accepted_at):
+            reason = Reason.LATE
+        work.dead_letter_of(record, event, reason, detail, "/time", place)
         return
     rated = rate(event, book_in_force(work.books, place.accepted_at))
     if isinstance(rated, Unrated):
         work.dead_letter_of(record, event, Reason.UNPRICED, rated.detail, "/data", place)
         return
+    charge_or_deny(work, account, event, identity, rated, place)
+
+
+def charge_or_deny(
+    work: Work, account: Account, event: UsageEvent, identity: Identity, rated: RatedUsage, place: Place
+) -> Account:
+    """The policy, and the charge with everything that follows from it. Also for usage that is readmitted."""
+    key = event.account_id.encode()
     plan = work.plans_at(place.accepted_at)[account.subscription.plan_id]
     reason = denial(account, rated.credits, plan)
     if reason is not None:
         work.records.append(emit.denied(event, rated, reason, account, place))
         work.remember(identity, event.fingerprint, REASON_CODES[reason], rated.credits, place)
         work.denied(key, account, reason, place)
-        return
+        return work.accounts.get(key, account)
     entry = None
     if rated.credits:
         cause = Cause(event.source, event.event_id, place.partition, place.offset)
@@ -59,6 +70,7 @@ def answer_usage(work: Work, record: LogRecord, event: UsageEvent, place: Place)
         work.keep(key, account, place)
     work.records.append(emit.metered(event, rated, entry, account.posted, place))
     work.remember(identity, event.fingerprint, METERED_CODE, rated.credits, place)
+    return account
 
 
 def _answer_again(

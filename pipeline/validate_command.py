@@ -11,8 +11,10 @@ from pipeline.domain.commands import (
     CommandBody,
     Configure,
     IssueGrant,
+    KnownUsage,
     OpenAccount,
     PlaceHold,
+    ReadmitUsage,
     ReleaseHold,
     VoidGrant,
 )
@@ -29,7 +31,13 @@ from pipeline.domain.instants import Instant, as_instant, parse_instant
 from pipeline.domain.usage import UsageEvent
 from pipeline.validate_data import Fault, integer, is_text, shown
 from pipeline.validate_usage import SERVICES, usage_event
-from schemas.account_command import COMMAND_TYPE_PREFIX, DEFAULT_EXPIRY_LAST, TERM_FIRST, TERM_LAST
+from schemas.account_command import (
+    COMMAND_TYPE_PREFIX,
+    DEFAULT_EXPIRY_LAST,
+    OFFSET_MAX,
+    TERM_FIRST,
+    TERM_LAST,
+)
 from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
@@ -133,6 +141,39 @@ def _release(event: dict[str, Any], data: dict[str, Any]) -> ReleaseHold:
     return ReleaseHold(_hold_id(data))
 
 
+def _readmit(event: dict[str, Any], data: dict[str, Any]) -> ReadmitUsage:
+    _note(data, "reason")
+    letter = _object(data, "letter", frozenset({"partition", "offset", "accepted_at"}))
+    for name in ("partition", "offset"):
+        _offset(letter, name, "/data/letter")
+    accepted_at = _instant(letter, "accepted_at", "/data/letter")
+    if accepted_at is None:
+        raise Fault("/data/letter/accepted_at", "expected an RFC 3339 instant, got null")
+    known = None
+    if data.get("known") is not None:
+        found = _object(data, "known", frozenset({"offset", "same_content"}))
+        if type(found["same_content"]) is not bool:
+            raise Fault(
+                "/data/known/same_content", f"expected true or false, got {shown(found['same_content'])}"
+            )
+        known = KnownUsage(_offset(found, "offset", "/data/known"), found["same_content"])
+    return ReadmitUsage(_usage(event, data, _CAPTURED_USAGE), accepted_at, known)
+
+
+def _object(data: dict[str, Any], name: str, names: frozenset[str]) -> dict[str, Any]:
+    value = data.get(name)
+    if type(value) is dict and value.keys() == names:
+        return value
+    raise Fault(f"/data/{name}", f"expected an object with {', '.join(sorted(names))}, got {shown(value)}")
+
+
+def _offset(data: dict[str, Any], name: str, where: str) -> int:
+    value = data[name]
+    if type(value) is int and 0 <= value <= OFFSET_MAX:
+        return value
+    raise Fault(f"{where}/{name}", f"expected an integer from 0 to {OFFSET_MAX}, got {shown(value)}")
+
+
 _PLACED_USAGE: Final = frozenset({"type", "data"})
 _CAPTURED_USAGE: Final = frozenset({"type", "data", "id", "source", "time"})
 
@@ -180,6 +221,7 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Comman
     "hold": (_hold, frozenset({"hold_id", "credits", "usage", "seconds", "partial"})),
     "capture": (_capture, frozenset({"hold_id", "usage"})),
     "release": (_release, frozenset({"hold_id", "reason"})),
+    "readmit": (_readmit, frozenset({"usage", "letter", "known", "reason"})),
 }
 COMMANDS: Final = {
     f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}": body for name, body in _BODIES.items()
@@ -243,17 +285,17 @@ def _priority(data: dict[str, Any], default: int) -> int:
     raise Fault("/data/priority", f"expected an integer from 0 to {PRIORITY_MAX}, got {shown(value)}")
 
 
-def _instant(data: dict[str, Any], name: str) -> Instant | None:
+def _instant(data: dict[str, Any], name: str, where: str = "/data") -> Instant | None:
     value = data.get(name)
     if value is None:
         return None
     if not isinstance(value, str):
-        raise Fault(f"/data/{name}", f"expected an RFC 3339 instant, got {shown(value)}")
+        raise Fault(f"{where}/{name}", f"expected an RFC 3339 instant, got {shown(value)}")
     try:
         at = parse_instant(value)
     except ValueError as error:
-        raise Fault(f"/data/{name}", str(error)) from error
+        raise Fault(f"{where}/{name}", str(error)) from error
     if not as_instant(TERM_FIRST) <= at <= as_instant(TERM_LAST):
         years = f"{TERM_FIRST.year} to {TERM_LAST.year}"
-        raise Fault(f"/data/{name}", f"expected an instant of the years {years}, got {shown(value)}")
+        raise Fault(f"{where}/{name}", f"expected an instant of the years {years}, got {shown(value)}")
     return at

@@ -105,6 +105,10 @@ class Work:
             )
         return None
 
+    def is_late(self, occurred_at: int, accepted_at: int) -> bool:
+        """Whether usage outside the hot window is not too late for the late lane."""
+        return occurred_at >= accepted_at - self.core.rules.late_ms
+
     def plans_at(self, at: int) -> Mapping[str, Plan]:
         for catalog in reversed(self.catalogs):
             if catalog.effective_from <= at:
@@ -137,7 +141,8 @@ class Work:
             self.keep(key, account, place)
 
     def dead_letter(self, record: LogRecord, invalid: Invalid, place: Place) -> None:
-        self.dead_letters += 1
+        if invalid.reason is not Reason.LATE:  # Nobody's fault: a service may have been cut off for days.
+            self.dead_letters += 1
         self.records.append(emit.dead_letter(record, invalid, place))
 
     def dead_letter_of(

@@ -215,6 +215,41 @@ class ReleaseHold(WireModel):
     reason: Note = ""
 
 
+OFFSET_MAX: Final = 2**63 - 1
+Offset: TypeAlias = Annotated[int, Field(ge=0, le=OFFSET_MAX)]
+
+
+class Letter(WireModel):
+    """Where the event stood when it was set aside, and when it was accepted there."""
+
+    partition: Offset
+    offset: Offset
+    accepted_at: Term
+    """By this its lateness is judged, not by when it is put back."""
+
+
+class KnownUsage(WireModel):
+    """The first answer to the same source and id, found in the metered records."""
+
+    offset: Offset
+    same_content: bool
+    """Of type and data: a resend, or else a clash of ids."""
+
+
+class ReadmitUsage(WireModel):
+    """Put back a usage event that was set aside as late, or a dead letter whose cause is mended.
+
+    Who sends this has looked into the metered records, because the index of identities reaches back only as far as
+    the hot window. What was found stands here, so that the log alone says what became of the event.
+    """
+
+    usage: CapturedUsage
+    letter: Letter
+    known: KnownUsage | None = None
+    """null: no record has its source and id."""
+    reason: Note = ""
+
+
 class SignedEnvelope(Envelope):
     """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
@@ -286,6 +321,13 @@ class ReleaseHoldCommand(SignedEnvelope):
     data: ReleaseHold
 
 
+class ReadmitUsageCommand(SignedEnvelope):
+    """Put a usage event back."""
+
+    type: Literal["org.apimage.account.readmit.v1"]
+    data: ReadmitUsage
+
+
 AccountCommand: TypeAlias = Annotated[
     OpenAccountCommand
     | IssueGrantCommand
@@ -295,7 +337,8 @@ AccountCommand: TypeAlias = Annotated[
     | ConfigureCommand
     | PlaceHoldCommand
     | CaptureHoldCommand
-    | ReleaseHoldCommand,
+    | ReleaseHoldCommand
+    | ReadmitUsageCommand,
     Field(discriminator="type"),
 ]
 ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)

@@ -34,6 +34,7 @@ RefusalReason: TypeAlias = Literal[
     "hold_expired",
     "exceeds_hold",
     "usage_answered",
+    "conflict",
     "too_many_holds",
     "overage_not_offered",
     "too_late",

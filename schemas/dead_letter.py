@@ -15,6 +15,7 @@ DeadLetterReason: TypeAlias = Literal[
     "invalid_data",
     "conflict",
     "unknown_account",
+    "late",
     "too_late",
     "too_early",
     "unpriced",

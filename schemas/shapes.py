@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.hold.v1": account_command.PlaceHoldCommand,
     "account.capture.v1": account_command.CaptureHoldCommand,
     "account.release.v1": account_command.ReleaseHoldCommand,
+    "account.readmit.v1": account_command.ReadmitUsageCommand,
 }
 EVENTS: Final[dict[str, type[BaseModel]]] = {**USAGE, **COMMANDS, "tick.v1": account_command.Tick}
 """What others write. The CloudEvents type is `org.apimage.` and the name."""

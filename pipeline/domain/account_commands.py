@@ -19,6 +19,7 @@ from pipeline.domain.commands import (
     IssueGrant,
     OpenAccount,
     PlaceHold,
+    ReadmitUsage,
     ReleaseHold,
     VoidGrant,
 )
@@ -42,6 +43,8 @@ def obey(command: Command, account: Account | None, around: Surroundings) -> Ans
     if account.closed:
         return Refused(Reason.ACCOUNT_CLOSED, f"account {command.account_id!r} was closed")
     match body:
+        case ReadmitUsage():
+            raise AssertionError("usage that is put back is judged by the rules for usage")
         case PlaceHold():
             return place_hold(account, body, around)
         case CaptureHold():

@@ -79,6 +79,25 @@ class ReleaseHold:
     hold_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class KnownUsage:
+    """What the records say of an event whose identity the index may have forgotten."""
+
+    offset: int
+    """Where its first copy was answered."""
+    same_content: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadmitUsage:
+    """Put back a usage event that was set aside or has become a dead letter, after a look into the records."""
+
+    usage: UsageEvent
+    accepted_at: Instant
+    """When it was first accepted: by this its lateness is judged."""
+    known: KnownUsage | None
+
+
 CommandBody: TypeAlias = (
     OpenAccount
     | IssueGrant
@@ -89,6 +108,7 @@ CommandBody: TypeAlias = (
     | PlaceHold
     | CaptureHold
     | ReleaseHold
+    | ReadmitUsage
 )
 
 

@@ -10,6 +10,7 @@ Instant = NewType("Instant", int)
 
 SECOND_MS: Final = 1000
 HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 # What RFC 3339 has, because `fromisoformat` also reads week dates, commas, offsets such as +01:99, and hours alone.

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     # Dead letters: well formed, but never to be charged.
     CONFLICT = "conflict"
     UNKNOWN_ACCOUNT = "unknown_account"
+    LATE = "late"  # Set aside: the late lane looks further back, and puts it back.
     TOO_LATE = "too_late"
     TOO_EARLY = "too_early"
     UNPRICED = "unpriced"
@@ -78,6 +79,7 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.TOO_LATE: 49,  # Of a captured usage event; else a dead letter.
     Reason.TOO_EARLY: 50,
     Reason.UNPRICED: 51,
+    Reason.CONFLICT: 80,  # Of usage that was readmitted.
     Reason.UNKNOWN_ACCOUNT: 38,  # Of a command; usage for an unknown account is a dead letter.
 }
 REASON_OF_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Rules:
     hot_window_ms: int
     """How far an event's `time` may lie behind its acceptance."""
+    late_ms: int
+    """Usage up to this far behind is set aside for the late lane; beyond it is too late for good."""
     ahead_ms: int
     """How far it may lie ahead."""
     event_bytes_max: int

@@ -1,4 +1,4 @@
-"""What a record of the input log wants: one outcome, none (a tick), or beside its outcome a charge (a capture)."""
+"""What a record of the input log wants: one outcome, none (a tick), or beside its outcome that of usage (a capture)."""
 
 from typing import Final
 
@@ -11,13 +11,16 @@ EVENT: Final = 1
 TIME: Final = 2
 """A tick: it only tells the time and has no outcome."""
 CAPTURE: Final = 3
-"""Of a hold. Accepted, it has a metered record beside its result."""
+"""A command that brings usage with it: of a hold, or put back. Accepted, it has a metered record beside its result."""
 CAPTURED: Final = 4
-"""A capture whose metered record was seen."""
+"""Such a command whose metered record was seen."""
 
-CAPTURE_TYPE: Final = f"{COMMAND_TYPE_PREFIX}capture.v1"
-_KINDS: Final = {TICK_TYPE: TIME, CAPTURE_TYPE: CAPTURE}
-_TICK, _CAPTURE = TICK_TYPE.encode(), CAPTURE_TYPE.encode()
+_KINDS: Final = {
+    TICK_TYPE: TIME,
+    f"{COMMAND_TYPE_PREFIX}capture.v1": CAPTURE,
+    f"{COMMAND_TYPE_PREFIX}readmit.v1": CAPTURE,
+}
+_TICK, _COMMAND = TICK_TYPE.encode(), COMMAND_TYPE_PREFIX.encode()
 _ESCAPE: Final = b"\\u"
 
 
@@ -27,7 +30,7 @@ def kind_of(message: Message) -> int:
     value = message.value() or b""
     if "ce_type" in headers and not _is_structured(headers):
         return _KINDS.get(_text(headers["ce_type"]), EVENT)
-    if _CAPTURE not in value and _TICK not in value and _ESCAPE not in value:
+    if _COMMAND not in value and _TICK not in value and _ESCAPE not in value:
         return EVENT
     try:
         return _KINDS.get(orjson.loads(value)["type"], EVENT)

@@ -3,7 +3,7 @@
 - each record of the input log, ticks aside, has exactly one outcome in Kafka, and no outcome lacks its input;
 - each outcome, entry, statement and alert stands in ClickHouse exactly once and unaltered, and nothing else does;
 - entries are numbered and chained without a gap, and each charge is the usage entry of the same event;
-- an accepted capture of a hold has beside its result one metered record, and no other command has;
+- an accepted capture, and usage that is put back, has beside its result one metered record; no other command has;
 - each statement adds up, goes on from the one before, and says what the entries that it covers say;
 - an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
 
@@ -103,7 +103,7 @@ class PartitionCheck:
 
     def _metered(self, record: dict[str, Any]) -> None:
         place, charged = record["offset"] - self.low, micros(record["credits"])
-        if place >= 0 and self.inputs[place] == CAPTURE and record["outcome"] == "metered":
+        if place >= 0 and self.inputs[place] == CAPTURE and record["outcome"] in {"metered", "denied"}:
             self.inputs[place] = CAPTURED  # Its outcome is the command's result.
         else:
             self._answered(METERED_RECORDS, record, record["outcome"], record["event_id"])
@@ -135,10 +135,10 @@ class PartitionCheck:
             found = "none at this offset"
             self._differ(Kind.OUTCOME_WITHOUT_INPUT, topic, record["offset"], name, "an input record", found)
         elif asked == CAPTURED and outcome != "accepted":
-            found = f"a capture that was answered {outcome}"
+            found = f"a command that was answered {outcome}"
             self._differ(Kind.CHARGE_WITHOUT_CAPTURE, topic, record["offset"], name, "an accepted one", found)
         elif asked == CAPTURE and outcome == "accepted":
-            wanted = "the metered record of an accepted capture"
+            wanted = "the metered record that an accepted command brings"
             self._differ(Kind.NO_OUTCOME, METERED_RECORDS, record["offset"], name, wanted, "none")
 
     def _compare(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipeline.validate import Invalid
 from pipeline.validate_command import COMMANDS
 from pipeline.validate_usage import SERVICES
-from schemas.account_command import ACCOUNT_COMMAND, GRANT_CREDITS_MAX, HOLD_SECONDS_MAX
+from schemas.account_command import ACCOUNT_COMMAND, GRANT_CREDITS_MAX, HOLD_SECONDS_MAX, OFFSET_MAX
 from schemas.base import UTC_INSTANT_PATTERN
 from schemas.shapes import COMMANDS as COMMAND_SHAPES
 from schemas.shapes import USAGE
@@ -94,6 +94,10 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     ),
     "hold_id": IDS,
     "seconds": around(0, 1, HOLD_SECONDS_MAX),
+    "partition": around(0, OFFSET_MAX),
+    "offset": around(0, OFFSET_MAX),
+    "accepted_at": INSTANTS,
+    "same_content": FLAGS,
 }
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -103,6 +107,11 @@ ENVELOPE = ("specversion", "id", "source", "subject", "time", "unknown")
 COMMON = ("images", "channel", "unknown")
 HELD = ("type", "id", "source", "time", "unknown")
 """Of the usage inside a hold or capture."""
+INSIDE = {
+    "letter": ("partition", "offset", "accepted_at", "unknown"),
+    "known": ("offset", "same_content", "unknown"),
+}
+"""Objects that stand in the data of a command."""
 FLAG_NAMES = frozenset({"transparent_background", "partial"})
 MISSING = object()
 
@@ -133,6 +142,11 @@ def _places(event: dict[str, Any]) -> list[tuple[dict[str, Any], Sequence[str]]]
         kind, data = held.get("type"), held.get("data")
         if isinstance(kind, str) and kind in SERVICES and isinstance(data, dict):
             places += [(data, _known(kind))] * 2
+    places += [
+        (event["data"][name], names)
+        for name, names in INSIDE.items()
+        if isinstance(event["data"].get(name), dict)
+    ]
     return [*places, (event, ENVELOPE)]
 
 

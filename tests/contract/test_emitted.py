@@ -93,6 +93,7 @@ def busy_partition() -> Partition:
         usage("image_analysis", event_id="nothing left", account="empty"),
         usage("image_analysis", account="unknown"),
         usage(event_id="late", at=NOON - 100 * HOUR_MS),
+        usage(event_id="too late", at=NOON - 1000 * HOUR_MS),
         usage(event_id="early", at=NOON + HOUR_MS),
         usage("image_analysis", event_id="", account="\x00"),
         command("void_grant", {"grant_id": "never"}),
@@ -187,6 +188,7 @@ def test_the_partition_has_seen_everything() -> None:
         "invalid_data",
         "conflict",
         "unknown_account",
+        "late",
         "too_late",
         "too_early",
     }

@@ -104,9 +104,9 @@ def _shortened(verdict: Verdict) -> Verdict:
 
 
 def _is_charge_of(command: Verdict, found: Verdict) -> bool:
-    """Whether this is the metered record of an accepted capture, whose answer follows. Their amounts are in the sum
-    that is charged, and in the balance."""
-    is_charge = command.outcome == "accepted" and found.outcome == "metered"
+    """Whether this is the usage of an accepted capture or readmission, whose answer follows. Their amounts are in the
+    sum that is charged, and in the balance."""
+    is_charge = command.outcome == "accepted" and found.outcome in {"metered", "denied"}
     return is_charge and (command.account, command.balance_after) == (found.account, found.balance_after)
 
 

@@ -31,6 +31,7 @@ class AuditRules:
     """Monthly credits by plan."""
     free_plans: frozenset[str]
     window_ms: int = 72 * 3_600_000
+    late_ms: int = 35 * 24 * 3_600_000
     ahead_ms: int = 300_000
     event_bytes_max: int = 262_144
 
@@ -359,8 +360,13 @@ class Auditor:
     def _use(self, claim: UsageClaim) -> Verdict:
         account = self.accounts.get(claim.account)
         reason = "unknown_account" if account is None else self._outside_window(claim)
+        if reason == "too_late" and claim.occurred_ms >= self.clock_ms - self.rules.late_ms:
+            reason = "late"
         if account is None or reason:
             return Verdict("dead_letter", reason, claim.account, claim.event_id)
+        return self._charge_or_deny(claim, account)
+
+    def _charge_or_deny(self, claim: UsageClaim, account: AuditedAccount) -> Verdict:
         cost = price_of_image(claim.service, claim.data) * claim.images
         available = account.available(self.clock_ms)
         reason = self._denial(account, available) if account.closed or cost > available else ""
@@ -399,6 +405,8 @@ class Auditor:
         account = self.accounts.get(claim.account)
         if account is None:
             return "unknown_account"
+        if claim.verb == "readmit":
+            return self._readmit(claim, account)
         if account.closed:
             return "account_closed"
         carry_out = {
@@ -482,6 +490,22 @@ class Auditor:
         beyond = account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
         account.charge(cost, beyond, self.clock_ms)
         self._answered(usage, "", cost)
+        return ""
+
+    def _readmit(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        """Lateness counts from the first acceptance; what became of the usage itself is a record of its own."""
+        usage: UsageClaim = claim.data["usage"]
+        first, known = self._known(usage), claim.data["known"]
+        if first is not None:
+            return "usage_answered" if first.fingerprint == usage.fingerprint else "conflict"
+        if known is not None:
+            return "usage_answered" if known["same_content"] else "conflict"
+        age_ms = claim.data["accepted_ms"] - usage.occurred_ms
+        if age_ms > max(self.rules.late_ms, self.rules.window_ms):
+            return "too_late"
+        if age_ms < -self.rules.ahead_ms:
+            return "too_early"
+        self._charge_or_deny(usage, account)
         return ""
 
     def _release(self, claim: CommandClaim, account: AuditedAccount) -> str:

@@ -18,7 +18,18 @@ SERVICES = (
     "transparent_background",
 )  # fmt: skip
 USAGE_TYPES = {f"org.apimage.usage.{service}.v1": service for service in SERVICES}
-VERBS = ("open", "grant", "void_grant", "change_plan", "close", "configure", "hold", "capture", "release")
+VERBS = (
+    "open",
+    "grant",
+    "void_grant",
+    "change_plan",
+    "close",
+    "configure",
+    "hold",
+    "capture",
+    "release",
+    "readmit",
+)
 COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
@@ -40,6 +51,7 @@ COMMAND_DATA = {
     "hold": {"hold_id", "credits", "usage", "seconds", "partial"},
     "capture": {"hold_id", "usage"},
     "release": {"hold_id", "reason"},
+    "readmit": {"usage", "letter", "known", "reason"},
 }
 
 
@@ -252,6 +264,25 @@ def _hold_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dict[s
     }
 
 
+def _readmission(data: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    letter, known = data.get("letter"), data.get("known")
+    need(_text(data.get("reason", "")))
+    need(isinstance(letter, dict) and letter.keys() == {"partition", "offset", "accepted_at"})
+    assert isinstance(letter, dict)
+    need(_offset(letter["partition"]) and _offset(letter["offset"]))
+    accepted_ms = _instant(letter["accepted_at"])
+    need(0 <= accepted_ms < YEAR_2300_MS)
+    if known is not None:
+        need(isinstance(known, dict) and known.keys() == {"offset", "same_content"})
+        need(_offset(known["offset"]) and isinstance(known["same_content"], bool))
+    usage = _nested_usage(data.get("usage"), {"id", "source", "time"}, event)
+    return {"usage": usage, "accepted_ms": accepted_ms, "known": known}
+
+
+def _offset(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
 def _nested_usage(usage: Any, named: set[str], event: dict[str, Any]) -> UsageClaim:
     need(isinstance(usage, dict) and usage.keys() == {"type", "data"} | named)
     kind, inner = usage["type"], usage["data"]
@@ -277,6 +308,8 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
     need(data.keys() <= COMMAND_DATA[verb])
     if verb in {"hold", "capture", "release"}:
         return _hold_data(verb, data, event)
+    if verb == "readmit":
+        return _readmission(data, event)
     if verb == "configure":
         return _configuration(data)
     if verb == "close":

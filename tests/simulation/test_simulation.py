@@ -17,6 +17,8 @@ CHUNK = 50
 MALFORMED = {
     "malformed_json", "invalid_envelope", "unknown_type", "key_mismatch", "invalid_data", "too_large",
 }  # fmt: skip
+USAGE_ORDERS = (".capture.v1", ".readmit.v1")
+"""Commands that say two things: what became of the usage, and their answer."""
 UNSIGNED = {"unsigned", "bad_signature"}
 
 
@@ -46,10 +48,10 @@ def expected(verdict: Verdict) -> tuple[str, str, Decimal]:
 def outcomes(partition: Partition) -> dict[int, tuple[str, str, Decimal]]:
     """Offset → outcome, reason (of dead letters the auditor's class), balance after."""
     said: dict[int, tuple[str, str, Decimal]] = {}
-    captured = {
-        each["offset"] for each in partition.of("command-results") if each["type"].endswith(".capture.v1")
+    ordered = {
+        each["offset"] for each in partition.of("command-results") if each["type"].endswith(USAGE_ORDERS)
     }
-    usage = [each for each in partition.of("metered-records") if each["offset"] not in captured]
+    usage = [each for each in partition.of("metered-records") if each["offset"] not in ordered]
     for each in [*usage, *partition.of("command-results")]:
         assert each["offset"] not in said
         said[each["offset"]] = (each["outcome"], each["reason"], Decimal(each["balance_after"]))

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import schemas
-from pipeline.domain.instants import HOUR_MS, format_instant
+from pipeline.domain.instants import HOUR_MS, format_instant, parse_instant
 from tests.builders import (
     NOON,
     SECRET,
@@ -64,6 +64,8 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
         return _again(random, at, sent)
     if draw < 0.58:
         return _broken(random, account, number, at)
+    if draw < 0.62:
+        return _readmission(random, number, at, sent)
     return _usage(random, account, number, at)
 
 
@@ -121,6 +123,25 @@ def _hold(random: Random, number: int, account: str, at: int, sent: list[dict[st
     usage_data = {**done, "id": event_id, "source": "/services/images", "time": time}
     terms = {"hold_id": first["data"]["hold_id"], "usage": usage_data}
     return command("capture", terms, account=account, at=at, command_id=f"k{number}")
+
+
+def _readmission(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """Usage of before is put back, late or not; at times the records are said to have a copy of it."""
+    usages = [each for each in sent[-40:] if "usage" in str(each.get("type")) and "time" in each]
+    first = random.choice(usages) if usages else usage(at=at, event_id=f"e{number}")
+    accepted = parse_instant(first["time"]) + random.choice(
+        [0, HOUR_MS, 73 * HOUR_MS, 840 * HOUR_MS, 841 * HOUR_MS]
+    )
+    terms: dict[str, Any] = {
+        "usage": {name: first[name] for name in ("type", "id", "source", "time", "data") if name in first},
+        "letter": {"partition": 0, "offset": number, "accepted_at": format_instant(accepted)},
+    }
+    if random.random() < 0.2:
+        terms["known"] = {"offset": 3, "same_content": random.random() < 0.5}
+    if random.random() < 0.2:
+        terms["usage"]["id"] = f"readmitted{number}"
+    account = first.get("subject", "a0")
+    return command("readmit", terms, account=account, at=at, command_id=f"l{number}")
 
 
 def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:

@@ -225,7 +225,8 @@ def test_data_that_could_not_be_written_again_is_a_dead_letter(name: str, levels
 @pytest.mark.parametrize(
     ("distance_ms", "reason"),
     [
-        (-72 * HOUR_MS - 1, "too_late"),
+        (-72 * HOUR_MS - 1, "late"),
+        (-35 * 24 * HOUR_MS - 1, "too_late"),
         (-72 * HOUR_MS, ""),
         (300_000, ""),
         (300_001, "too_early"),
