@@ -62,14 +62,18 @@ def parse(record: LogRecord, *, event_bytes_max: int, command_keys: Mapping[str,
     if value is None or len(value) > event_bytes_max:
         return _no_payload(value, event_bytes_max)
     try:
-        event = orjson.loads(value)
-        if record.headers:
-            event = _binary_mode(event, record.headers)
+        event = cloud_event(value, record.headers)
     except ValueError as error:
         return Invalid(Reason.MALFORMED_JSON, f"expected JSON in UTF-8: {error}")
     if type(event) is not dict:
         return Invalid(Reason.MALFORMED_JSON, f"expected a JSON object, got {shown(event)}")
     return parse_event(event, record.key, command_keys)
+
+
+def cloud_event(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> object:
+    """The CloudEvent of a record, in structured or binary mode, as it came. Raises ValueError for what is no JSON."""
+    event: object = orjson.loads(value)
+    return _binary_mode(event, headers) if headers else event
 
 
 def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Parsed:

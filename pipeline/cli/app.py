@@ -8,6 +8,7 @@ import typer
 from pipeline.cli import (
     account,
     bench,
+    dead_letters,
     demo,
     hold,
     look,
@@ -71,8 +72,11 @@ _register(USE, demo.demo, send.send)
 for group in (account, plan, hold):
     group.register()
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=USE)
+dead_letters.register()
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
 _register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, look.explain, look.sql)
 _register(LOOK, watch.tail, watch.reconcile)
 _register(RULES, price.price, simulate.simulate)
-_register("Programs of a deployment", services.worker, services.sink, services.scheduler, services.setup)
+_register("Programs of a deployment", services.worker, services.sink, services.scheduler)
+_register("Programs of a deployment", services.late_lane, services.setup)
 _register("Measure it", bench.bench)

@@ -53,7 +53,7 @@ def command(name: str, account: str, data: dict[str, Any], command_id: str, *, a
     event = unsigned_command(
         name, account=account, command_id=command_id or new_id(), source=SOURCE, time=now_text(), data=data
     )
-    key = _key(settings)
+    key = signing_key(settings)
     # The publisher first: it finds the broker while the reader looks where the topics end.
     with (
         Publisher(settings) as publisher,
@@ -66,7 +66,8 @@ def command(name: str, account: str, data: dict[str, Any], command_id: str, *, a
         raise typer.Exit(code)
 
 
-def _key(settings: "Settings") -> "CommandKey":
+def signing_key(settings: "Settings") -> "CommandKey":
+    """The key that this deployment signs commands with. Exit code 2 where there is none."""
     from pipeline.client.commands import command_key
 
     key = command_key(settings)

@@ -27,6 +27,14 @@ def scheduler() -> None:
     run(Settings())
 
 
+def late_lane() -> None:
+    """Run a late lane: usage later than the hot window is looked up in ClickHouse and put back. Ends on SIGTERM."""
+    from pipeline.late_lane import run
+    from pipeline.settings import Settings
+
+    run(Settings())
+
+
 def setup() -> None:
     """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
     from pipeline.admin.migrate import MigrationRefusedError, migrate

@@ -40,13 +40,14 @@ class StackOptions:
     workers: int = 1
     sinks: int = 1
     schedulers: int = 1
+    late_lanes: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Merged into `settings.json`: topic prefix, batch sizes, …"""
     command: tuple[str, ...] = PIPELINE_COMMAND
-    """`worker`, `sink` or `scheduler` is appended."""
+    """`worker`, `sink`, `scheduler` or `late-lane` is appended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +198,7 @@ class LocalStack:
             ("worker", 2, options.workers),
             ("sink", 3, options.sinks),
             ("scheduler", 3, options.schedulers),
+            ("late-lane", 3, options.late_lanes),
         )
         for kind, stage, count in counts:
             for number in range(1, count + 1):

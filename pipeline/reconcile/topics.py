@@ -67,6 +67,12 @@ class Log:
             else:
                 return int(low), int(high)
 
+    def offset_at(self, topic: str, partition: int, at_ms: int, end: int) -> int:
+        """The first offset whose record has this time or a later one; `end` where none has."""
+        asked = TopicPartition(topic_name(self._kafka, topic), partition, at_ms)
+        (answer,) = self._reader.offsets_for_times([asked], timeout=READ_STALL_SECONDS_MAX)
+        return answer.offset if answer.offset >= 0 else end
+
     def messages(self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING) -> Iterator[Message]:
         """All committed records up to the end at the time of reading, in order."""
         low, high = self.bounds(topic, partition)
