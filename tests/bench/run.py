@@ -54,7 +54,7 @@ def run_bench(plan: BenchPlan, say: Callable[[str], None]) -> Report:
     """Measure on a broker of its own. Raises ResultsDifferError, ProgramFailedError."""
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as name:
         say("starting a broker")
-        with _broker(Path(name)) as servers:
+        with broker(Path(name)) as servers:
             return measure(servers, Path(name), plan, say)
 
 
@@ -81,7 +81,7 @@ def measure(servers: str, directory: Path, plan: BenchPlan, say: Callable[[str],
 
 
 @contextmanager
-def _broker(directory: Path) -> Iterator[str]:
+def broker(directory: Path) -> Iterator[str]:
     home = directory / "kafka"
     home.mkdir()
     with (home / "owner.lock").open("w") as lock, kafka_server(home, lock) as values:

@@ -1,0 +1,156 @@
+"""How soon a worker meters again, and in how much memory: `python -m tests.bench.recovery --accounts 1000000 --identities 20000000`.
+
+Fills the changelog and the identities of a fresh broker as a worker would have left them, then starts a worker whose
+disk is empty, and measures from the start of its process to the first outcome of an event that waits in each partition.
+A group member that was killed is waited for as long as its session; that time is no part of it.
+"""
+
+import argparse
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from pydantic import SecretStr
+
+from pipeline.admin.topics import ensure_topics
+from pipeline.bootstrap import load_core
+from pipeline.domain.instants import HOUR_MS
+from pipeline.domain.reasons import METERED_CODE
+from pipeline.domain.usage import Fingerprint
+from pipeline.kafka import Producer, admin, producer, topic_id, topic_name
+from pipeline.metering import initial_cursor
+from pipeline.settings import KafkaSettings, Settings, WorkerSettings
+from pipeline.state import CURSOR_KEY, DIGEST_MODULUS, encode_answer, encode_cursor, row_digest
+from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, changelog
+from tests import builders
+from tests.bench.run import broker
+from tests.builders import Partition, issue_grant, open_account, usage
+from tests.stream_workers import Feed, Outcomes, workers
+
+PARTITIONS: Final = 4
+HOURS: Final = 24
+"""Over which the identities are spread."""
+IDENTITIES_A_RECORD: Final = 5000
+SECONDS_MAX: Final = 300
+NOW_MS: Final = int(time.time() * 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--identities", type=int, default=2_000_000)
+    parser.add_argument(
+        "--versions", type=int, default=2, help="of each row: what compaction has not yet removed"
+    )
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="creditstream-recovery-") as name, broker(Path(name)) as servers:
+        settings = deployment(Path(name), servers)
+        began = time.monotonic()
+        rows = sum(fill(settings, partition, chosen) for partition in range(PARTITIONS))
+        say(f"filled {rows:,} rows and {chosen.identities:,} identities in {time.monotonic() - began:.0f} s")
+        say(recover(settings))
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def deployment(home: Path, servers: str) -> Settings:
+    settings = Settings(
+        home=home,
+        kafka=KafkaSettings(bootstrap_servers=servers, partitions=PARTITIONS),
+        worker=WorkerSettings(identity_bytes_max=16_000_000_000),
+        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
+    )
+    ensure_topics(settings)
+    return settings
+
+
+def fill(settings: Settings, partition: int, chosen: argparse.Namespace) -> int:
+    """What a worker would have left in one partition. Returns how many rows were written."""
+    options: dict[str, Any] = {"linger.ms": 50}
+    writer = producer(settings.kafka, **options)
+    log = topic_name(settings.kafka, changelog(settings.worker.app_id))
+    digest = 0
+    for version in range(chosen.versions):
+        for key, row in rows_of(partition, chosen.accounts // PARTITIONS):
+            put(writer, log, key, row, partition)
+            if version == 0:
+                digest += row_digest(key, row)
+    topic = topic_name(settings.kafka, IDENTITIES)
+    for hour in reversed(range(HOURS)):
+        at = NOW_MS - hour * HOUR_MS
+        for packed in identities_of(chosen.identities // PARTITIONS // HOURS, at):
+            put(writer, topic, None, packed, partition, at)
+    source = topic_name(settings.kafka, ACCOUNT_EVENTS)
+    first = initial_cursor(load_core(settings), topic_id(admin(settings.kafka), source, timeout_seconds=10))
+    cursor = replace(first, clock_ms=NOW_MS, digest=digest % DIGEST_MODULUS)
+    put(writer, log, CURSOR_KEY, encode_cursor(cursor), partition)
+    assert writer.flush(SECONDS_MAX) == 0
+    return int(chosen.versions * (chosen.accounts // PARTITIONS))
+
+
+def rows_of(partition: int, count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Rows of accounts that were used: a monthly grant, a pack, some entries."""
+    world = Partition()
+    world.fold(open_account("starter", at=NOW_MS), issue_grant("100", at=NOW_MS), usage(at=NOW_MS), at=NOW_MS)
+    row = world.accounts[b"acct"]
+    place = row.index(b'"hash":"') + len(b'"hash":"')
+    for number in range(count):
+        # Each its own hash, as in life: else the broker's batches shrink to nothing.
+        yield (
+            b"p%d-a%07d" % (partition, number),
+            row[:place]
+            + b"%032x" % (number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)
+            + row[place + 32 :],
+        )
+
+
+def identities_of(count: int, at: int) -> Iterator[bytes]:
+    answer = encode_answer(Fingerprint(bytes(8)), METERED_CODE, builders.micros("1"), 7, at)
+    for start in range(0, count, IDENTITIES_A_RECORD):
+        keys = secrets.token_bytes(16 * min(IDENTITIES_A_RECORD, count - start))
+        yield b"".join(keys[place : place + 16] + answer for place in range(0, len(keys), 16))
+
+
+def put(
+    writer: Producer, topic: str, key: bytes | None, value: bytes, partition: int, at: int = NOW_MS
+) -> None:
+    while True:
+        try:
+            writer.produce(topic, value, key, partition, timestamp=at)
+        except BufferError:
+            writer.poll(0.1)
+        else:
+            writer.poll(0)
+            return
+
+
+def recover(settings: Settings) -> str:
+    """Start the worker with an event waiting in every partition; how long until each is answered."""
+    feed = Feed(settings.kafka)
+    feed.send(
+        *[open_account(account=f"new{number}", at=NOW_MS, command_id=f"o{number}") for number in range(64)]
+    )
+    feed.flush()
+    outcomes = Outcomes(settings.kafka)
+    began = time.monotonic()
+    with workers(settings, "worker") as [worker]:
+        outcomes.wait_for(1, SECONDS_MAX)
+        first = time.monotonic() - began
+        outcomes.wait_for(64, SECONDS_MAX)
+        every = time.monotonic() - began
+        memory = psutil.Process(worker.process.pid).memory_info().rss
+    return f"first outcome after {first:.1f} s, of every partition after {every:.1f} s; {memory / 1e9:.1f} GB resident"
+
+
+if __name__ == "__main__":
+    main()
