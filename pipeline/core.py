@@ -1,25 +1,14 @@
 """What the core is given and what it gives back: configuration, a partition's state on loan, a folded batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from pipeline.domain.instants import Instant
-from pipeline.domain.plans import Plan
+from pipeline.domain.plans import PlanCatalog
 from pipeline.domain.price_book import PriceBook
 from pipeline.domain.rules import Rules
 from pipeline.emit import OutRecord
-from pipeline.state import Cursor, VersionRef
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanCatalog:
-    """All plans of one version."""
-
-    version: str
-    sha256: str
-    effective_from: Instant
-    plans: Mapping[str, Plan]
+from pipeline.published import plan_catalog, price_book
+from pipeline.state import BUNDLED, PLAN_CATALOG_KEYS, PRICE_BOOK_KEYS, Cursor, VersionRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +16,8 @@ class Core:
     """What the rules need beside the log: the same in all workers of a deployment."""
 
     rules: Rules
-    price_books: Mapping[str, PriceBook]
-    plan_catalogs: Mapping[str, PlanCatalog]
+    bundled: Mapping[bytes, bytes]
+    """Price books and plan catalogues that a partition begins with, by their keys in the changelog."""
     command_keys: Mapping[str, bytes]
     """Key id → secret, to verify commands."""
 
@@ -39,6 +28,8 @@ class PartitionView:
 
     partition: int
     cursor: Cursor
+    published: Mapping[bytes, bytes]
+    """The content of every version in the cursor's schedules, by its key; empty before the first batch."""
     accounts: Mapping[bytes, bytes]
     identities: Mapping[bytes, bytes]
     due_accounts: Callable[[int, int], Sequence[bytes]]
@@ -52,6 +43,8 @@ class Folded:
     records: list[OutRecord]
     accounts: dict[bytes, bytes]
     """The table's rows that are new or changed."""
+    published: dict[bytes, bytes]
+    """Further rows of the table: content of versions that are new in the schedule."""
     identities: dict[bytes, bytes]
     cursor: Cursor
     dead_letters: int
@@ -59,34 +52,27 @@ class Folded:
 
 def initial_cursor(core: Core, topic_id: str) -> Cursor:
     """The cursor of a partition that nobody has read: every price book and plan catalogue of this release."""
+    bundled = core.bundled.items()
     return Cursor(
         next_offset=0,
         partition_seq=0,
         clock_ms=0,
         digest=0,
         topic_id=topic_id,
-        price_books=_refs(core.price_books),
-        plan_catalogs=_refs(core.plan_catalogs),
+        price_books=_refs(price_book(each) for key, each in bundled if key.startswith(PRICE_BOOK_KEYS)),
+        plan_catalogs=_refs(plan_catalog(each) for key, each in bundled if key.startswith(PLAN_CATALOG_KEYS)),
     )
 
 
-def _refs(published: Mapping[str, PriceBook] | Mapping[str, PlanCatalog]) -> tuple[VersionRef, ...]:
-    refs = [
-        VersionRef(version=each.version, sha256=each.sha256, effective_from=each.effective_from)
-        for each in published.values()
-    ]
-    return tuple(sorted(refs, key=lambda ref: ref.effective_from))
+def reference(published: PriceBook | PlanCatalog, offset: int) -> VersionRef:
+    """What the cursor says of published content."""
+    return VersionRef(
+        version=published.version,
+        sha256=published.sha256,
+        effective_from=published.effective_from,
+        offset=offset,
+    )
 
 
-Published = TypeVar("Published", PriceBook, PlanCatalog)
-
-
-def published(known: Mapping[str, Published], ref: VersionRef, what: str) -> Published:
-    """The content that a partition's schedule names. Another content under the same version is never used."""
-    found = known.get(ref.version)
-    if found is None or found.sha256 != ref.sha256:
-        came = "none" if found is None else f"one with SHA-256 {found.sha256}"
-        raise ValueError(
-            f"expected {what} {ref.version!r} with SHA-256 {ref.sha256}, this release has {came}"
-        )
-    return found
+def _refs(published: Iterable[PriceBook | PlanCatalog]) -> tuple[VersionRef, ...]:
+    return tuple(sorted((reference(each, BUNDLED) for each in published), key=lambda ref: ref.effective_from))

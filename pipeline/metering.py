@@ -10,10 +10,11 @@ from typing import assert_never
 
 from pipeline import emit
 from pipeline.command_rules import answer_command
-from pipeline.core import Core, Folded, PartitionView, PlanCatalog, initial_cursor
-from pipeline.domain.commands import Command, Tick
+from pipeline.core import Core, Folded, PartitionView, initial_cursor
+from pipeline.domain.commands import Command, Publication, Tick
 from pipeline.domain.usage import UsageEvent
 from pipeline.emit import OutRecord, Place
+from pipeline.publication_rules import answer_publication
 from pipeline.state import DIGEST_MODULUS, encode_account, next_boundary_ms, row_digest
 from pipeline.usage_rules import answer_usage
 from pipeline.validate import Invalid, LogRecord, parse
@@ -26,7 +27,6 @@ __all__ = [
     "LogRecord",
     "OutRecord",
     "PartitionView",
-    "PlanCatalog",
     "initial_cursor",
 ]
 
@@ -38,7 +38,7 @@ class Batch:
     """
 
     def __init__(self, core: Core, view: PartitionView) -> None:
-        """Raises ValueError when the partition's schedule names a price book or plans that we do not have."""
+        """Raises ValueError when the partition's schedule names content that it has not got."""
         self._work = Work(core, view)
 
     def feed(self, records: Iterable[LogRecord]) -> None:
@@ -53,6 +53,8 @@ class Batch:
                     answer_usage(work, record, parsed, place)
                 case Command():
                     answer_command(work, record, parsed, place)
+                case Publication():
+                    answer_publication(work, record, parsed, place)
                 case Tick():
                     _tick(work, place)
                 case Invalid():
@@ -71,8 +73,9 @@ class Batch:
             if old is not None:
                 digest -= row_digest(key, old)
             work.records.append(emit.account_balance(work.accounts[key], work.places[key]))
+        digest += sum(row_digest(key, content) for key, content in work.published.items())
         cursor = replace(
-            work.view.cursor,
+            work.cursor,
             next_offset=work.next_offset,
             partition_seq=work.seq,
             clock_ms=work.clock,
@@ -81,6 +84,7 @@ class Batch:
         return Folded(
             records=work.records,
             accounts=rows,
+            published=work.published,
             identities=work.identities,
             cursor=cursor,
             dead_letters=work.dead_letters,

@@ -68,6 +68,7 @@ class Simulation:
             core = replace(core, command_keys={self._key.key_id: self._key.secret})
         self._core = core
         self._cursor = initial_cursor(core, OFFLINE)
+        self._published: dict[bytes, bytes] = {}
         self._accounts: dict[bytes, bytes] = {}
         self._identities: dict[bytes, bytes] = {}
         self._boundaries = Boundaries()
@@ -87,6 +88,7 @@ class Simulation:
         view = PartitionView(
             partition=0,
             cursor=self._cursor,
+            published=self._published,
             accounts=self._accounts,
             identities=self._identities,
             due_accounts=self._boundaries.due,
@@ -141,6 +143,7 @@ class Simulation:
         return filled
 
     def _apply(self, folded: Folded) -> None:
+        self._published.update(folded.published)
         self._accounts.update(folded.accounts)
         self._identities.update(folded.identities)
         self._cursor = folded.cursor

@@ -29,6 +29,21 @@ from pipeline.domain.usage import AccountId, Fingerprint
 
 CURSOR_KEY: Final = b"__cursor__"
 """No account id starts with an underscore."""
+PRICE_BOOK_KEYS: Final = b"__price_book__/"
+PLAN_CATALOG_KEYS: Final = b"__plan_catalog__/"
+"""Before the version: the rows of published content, which never change."""
+RESERVED_KEYS: Final = b"__"
+"""What is no account."""
+
+
+def price_book_key(version: str) -> bytes:
+    return PRICE_BOOK_KEYS + version.encode()
+
+
+def plan_catalog_key(version: str) -> bytes:
+    return PLAN_CATALOG_KEYS + version.encode()
+
+
 ROW_VERSION: Final = 1
 CURSOR_VERSION: Final = 1
 DIGEST_MODULUS: Final = 2**128
@@ -38,11 +53,17 @@ _ROW_START: Final = b'{"v":1,"boundary":'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRef:
-    """A published price book or plan catalogue as the partition knows it; the content must have this hash."""
+    """A published price book or plan catalogue as the partition knows it; the content, a row of its own, must have
+    this hash."""
 
     version: str
     sha256: str
     effective_from: int
+    offset: int
+    """Of the command that published it; `BUNDLED` for what the release brought that read the partition first."""
+
+
+BUNDLED: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +76,7 @@ class Cursor:
     clock_ms: int
     """The greatest append time read; it never goes back."""
     digest: int
-    """Sum of `row_digest` over the newest row of every account, modulo 2^128."""
+    """Sum of `row_digest` over the newest row of every account and all published content, modulo 2^128."""
     topic_id: str
     """Of the input topic: a recreated topic starts at offset 0 again, and must not be taken for the old one."""
     price_books: tuple[VersionRef, ...]
@@ -88,13 +109,23 @@ def decode_cursor(value: bytes) -> Cursor:
         clock_ms=fields["clock_ms"],
         digest=int(fields["digest"], 16),
         topic_id=fields["topic_id"],
-        price_books=tuple(VersionRef(**each) for each in fields["price_books"]),
-        plan_catalogs=tuple(VersionRef(**each) for each in fields["plan_catalogs"]),
+        price_books=tuple(map(_decode_ref, fields["price_books"])),
+        plan_catalogs=tuple(map(_decode_ref, fields["plan_catalogs"])),
     )
 
 
 def _encode_ref(ref: VersionRef) -> dict[str, Any]:
-    return {"version": ref.version, "sha256": ref.sha256, "effective_from": ref.effective_from}
+    return {
+        "version": ref.version,
+        "sha256": ref.sha256,
+        "effective_from": ref.effective_from,
+        "offset": ref.offset,
+    }
+
+
+def _decode_ref(fields: dict[str, Any]) -> VersionRef:
+    """Before versions could be published, every one came with a release."""
+    return VersionRef(**{"offset": BUNDLED, **fields})
 
 
 def _expect_version(came: object, known: int, what: str) -> None:

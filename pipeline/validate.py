@@ -11,15 +11,17 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import orjson
 
-from pipeline.domain.commands import Command, Tick
+from pipeline.domain.commands import Command, Publication, Tick
 from pipeline.domain.reasons import Reason
 from pipeline.domain.signing import signed_bytes, verified
 from pipeline.domain.usage import AccountId, UsageEvent, fingerprint_of
 from pipeline.validate_command import COMMANDS, parse_body
 from pipeline.validate_data import Fault, is_text, shown
+from pipeline.validate_publication import PUBLICATIONS, published_content
 from pipeline.validate_usage import SERVICES, canonical_json, envelope_fault, occurred_at, usage_event
 from schemas.account_command import TICK_TYPE
 from schemas.base import ACCOUNT_ID_PATTERN, EVENT_ID_LENGTH_MAX, SOURCE_LENGTH_MAX
+from schemas.publication import SCHEDULE_SUBJECT
 
 _ACCOUNT_ID: Final = re.compile(ACCOUNT_ID_PATTERN)
 
@@ -53,7 +55,7 @@ class Invalid:
     type: str = ""
 
 
-Parsed: TypeAlias = UsageEvent | Command | Tick | Invalid
+Parsed: TypeAlias = UsageEvent | Command | Publication | Tick | Invalid
 
 
 def parse(record: LogRecord, *, event_bytes_max: int, command_keys: Mapping[str, bytes]) -> Parsed:
@@ -89,12 +91,16 @@ def parse_event(event: dict[str, Any], key: bytes | None, command_keys: Mapping[
         return _invalid(event, fault)
 
 
-def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Command | Tick:
+def _no_usage(
+    event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]
+) -> Command | Publication | Tick:
     kind = event.get("type")
     if kind == TICK_TYPE:
         return Tick()
     if not isinstance(kind, str):
         raise Fault("/type", f"expected a string, got {shown(kind)}", Reason.INVALID_ENVELOPE)
+    if kind in PUBLICATIONS:
+        return _publication(event, key, command_keys)
     if kind not in COMMANDS:
         services = ", ".join(each.service for each in SERVICES.values())
         detail = f"expected org.apimage.usage.<service>.v1 with one of {services}, or an account command"
@@ -110,6 +116,26 @@ def _no_usage(event: dict[str, Any], key: bytes | None, command_keys: Mapping[st
         occurred_at=at,
         body=parse_body(event, data),
         fingerprint=fingerprint_of(kind, canonical),
+    )
+
+
+def _publication(event: dict[str, Any], key: bytes | None, command_keys: Mapping[str, bytes]) -> Publication:
+    _check_names(event)
+    subject = event.get("subject")
+    if subject != SCHEDULE_SUBJECT:
+        raise envelope_fault("subject", f"{SCHEDULE_SUBJECT!r}, as for every publication", subject)
+    _check_key(event, key)
+    at = occurred_at(event)
+    data, canonical = _signed_data(event, command_keys)
+    content, published = published_content(event["type"], data)
+    return Publication(
+        command_id=event["id"],
+        source=event["source"],
+        type=event["type"],
+        occurred_at=at,
+        content=content,
+        published=published,
+        fingerprint=fingerprint_of(event["type"], canonical),
     )
 
 
@@ -135,15 +161,24 @@ def _check_envelope(event: dict[str, Any], key: bytes | None) -> None:
 
 
 def _check_each(event: dict[str, Any], key: bytes | None) -> None:
+    _check_names(event)
+    subject = event.get("subject")
+    if not (isinstance(subject, str) and _ACCOUNT_ID.fullmatch(subject)):
+        raise envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", subject)
+    _check_key(event, key)
+
+
+def _check_names(event: dict[str, Any]) -> None:
     if event.get("specversion") != "1.0":
         raise envelope_fault("specversion", "'1.0'", event.get("specversion"))
     for name, length_max in (("id", EVENT_ID_LENGTH_MAX), ("source", SOURCE_LENGTH_MAX)):
         if not is_text(event.get(name), length_max):
             expected = f"a string of 1 to {length_max} characters without control characters"
             raise envelope_fault(name, expected, event.get(name))
-    subject = event.get("subject")
-    if not (isinstance(subject, str) and _ACCOUNT_ID.fullmatch(subject)):
-        raise envelope_fault("subject", f"an account id like {ACCOUNT_ID_PATTERN}", subject)
+
+
+def _check_key(event: dict[str, Any], key: bytes | None) -> None:
+    subject: str = event["subject"]
     if subject.encode() != key:
         occurred_at(event)  # The whole envelope comes before the key.
         detail = f"expected the subject {shown(subject)} as the Kafka key, got {shown(key)}"

@@ -35,10 +35,8 @@ from schemas.account_command import (
     COMMAND_TYPE_PREFIX,
     DEFAULT_EXPIRY_LAST,
     OFFSET_MAX,
-    TERM_FIRST,
-    TERM_LAST,
 )
-from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX
+from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX, TERM_FIRST, TERM_LAST
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
 _GRANT_ID: Final = re.compile(GRANT_ID_PATTERN)

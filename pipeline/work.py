@@ -3,23 +3,34 @@
 It starts from the view that the shell lends, and holds whatever is new: accounts, identities, records to say.
 """
 
-from collections.abc import Mapping
-from typing import Final, assert_never
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar, assert_never
 
 from pipeline import emit
-from pipeline.core import Core, PartitionView, published
+from pipeline.core import Core, PartitionView, reference
 from pipeline.domain.account import Account
 from pipeline.domain.alerts import Alert, after_denial
-from pipeline.domain.commands import Command
+from pipeline.domain.commands import Command, Publication
 from pipeline.domain.credits import Credits
 from pipeline.domain.instants import HOUR_MS, SECOND_MS, format_instant
 from pipeline.domain.ledger import Cause
-from pipeline.domain.plans import Plan
+from pipeline.domain.plans import Plan, PlanCatalog, plans_in_force
+from pipeline.domain.price_book import PriceBook
 from pipeline.domain.reasons import REASON_CODES, Reason
 from pipeline.domain.subscriptions import Booked, advance
 from pipeline.domain.usage import AccountId, Fingerprint, Identity, UsageEvent, identity_of
 from pipeline.emit import OutRecord, Place
-from pipeline.state import FirstAnswer, decode_account, decode_answer, encode_answer
+from pipeline.published import plan_catalog, price_book
+from pipeline.state import (
+    FirstAnswer,
+    VersionRef,
+    decode_account,
+    decode_answer,
+    encode_answer,
+    plan_catalog_key,
+    price_book_key,
+)
 from pipeline.validate import Invalid, LogRecord
 from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
 
@@ -27,19 +38,21 @@ WANT_OF_CREDITS: Final = frozenset(
     {Reason.PLAN_PAUSED, Reason.CREDITS_EXHAUSTED, Reason.INSUFFICIENT_CREDITS}
 )
 NO_FINGERPRINT: Final = Fingerprint(bytes(8))
+Version = TypeVar("Version", PriceBook, PlanCatalog)
 
 
 class Work:
     """What one batch of one partition has come to so far."""
 
     def __init__(self, core: Core, view: PartitionView) -> None:
-        """Raises ValueError when the partition's schedule names a price book or plans that we do not have."""
+        """Raises ValueError when the partition's schedule names content that it has not got."""
         self.core = core
         self.view = view
-        self.books = [published(core.price_books, ref, "price book") for ref in view.cursor.price_books]
-        self.catalogs = [
-            published(core.plan_catalogs, ref, "plan catalogue") for ref in view.cursor.plan_catalogs
-        ]
+        self.cursor = view.cursor
+        """Its schedules grow in the batch; the rest is said when it is finished."""
+        self.published: dict[bytes, bytes] = {}
+        self.books = self._read(self.cursor.price_books, price_book_key, price_book)
+        self.catalogs = self._read(self.cursor.plan_catalogs, plan_catalog_key, plan_catalog)
         self.clock = view.cursor.clock_ms
         self.clock_text = format_instant(self.clock)
         self.seq = view.cursor.partition_seq
@@ -49,6 +62,39 @@ class Work:
         self.places: dict[bytes, Place] = {}
         self.identities: dict[bytes, bytes] = {}
         self.dead_letters = 0
+
+    def _read(
+        self, refs: Sequence[VersionRef], key_of: Callable[[str], bytes], read: Callable[[bytes], Version]
+    ) -> list[Version]:
+        """The content of a schedule. What came with the release becomes a row of the partition's table at once, so
+        that the next release need not bring it."""
+        found: list[Version] = []
+        for ref in refs:
+            key = key_of(ref.version)
+            content = self.view.published.get(key)
+            if content is None and (content := self.core.bundled.get(key)) is not None:
+                self.published[key] = content
+            version = None if content is None else read(content)
+            if version is None or version.sha256 != ref.sha256:
+                came = "none" if version is None else f"one with SHA-256 {version.sha256}"
+                raise ValueError(f"expected the row {key.decode()!r} with SHA-256 {ref.sha256}, got {came}")
+            found.append(version)
+        return found
+
+    def publish(self, publication: Publication, place: Place) -> None:
+        """Add a version to its schedule, from its `effective_from` on."""
+        version, ref = publication.published, reference(publication.published, place.offset)
+        match version:
+            case PriceBook():
+                self.books.append(version)
+                self.published[price_book_key(version.version)] = publication.content
+                self.cursor = replace(self.cursor, price_books=(*self.cursor.price_books, ref))
+            case PlanCatalog():
+                self.catalogs.append(version)
+                self.published[plan_catalog_key(version.version)] = publication.content
+                self.cursor = replace(self.cursor, plan_catalogs=(*self.cursor.plan_catalogs, ref))
+            case _:
+                assert_never(version)
 
     def next_place(self, record: LogRecord) -> Place:
         """Take the next record of the log: its place, and the partition's clock, which never goes back."""
@@ -71,7 +117,7 @@ class Work:
         if account.next_boundary > place.accepted_at:
             return account
         cause = Cause("", "", place.partition, place.offset)
-        account, booked = advance(account, place.accepted_at, self.plans_at(place.accepted_at), cause)
+        account, booked = advance(account, place.accepted_at, self.catalogs, cause)
         self.book(booked, key, place)
         self.keep(key, account, place)
         return account
@@ -110,10 +156,7 @@ class Work:
         return occurred_at >= accepted_at - self.core.rules.late_ms
 
     def plans_at(self, at: int) -> Mapping[str, Plan]:
-        for catalog in reversed(self.catalogs):
-            if catalog.effective_from <= at:
-                return catalog.plans
-        raise AssertionError("the first plan catalogue starts with the epoch")
+        return plans_in_force(self.catalogs, at)
 
     def keep(self, key: bytes, account: Account, place: Place) -> None:
         self.accounts[key] = account
@@ -148,7 +191,7 @@ class Work:
     def dead_letter_of(
         self,
         record: LogRecord,
-        event: UsageEvent | Command,
+        event: UsageEvent | Command | Publication,
         reason: Reason,
         detail: str,
         pointer: str,
@@ -157,7 +200,7 @@ class Work:
         match event:
             case UsageEvent():
                 event_id, kind = event.event_id, f"{USAGE_TYPE_PREFIX}{event.service}{TYPE_VERSION_SUFFIX}"
-            case Command():
+            case Command() | Publication():
                 event_id, kind = event.command_id, event.type
             case _:
                 assert_never(event)

@@ -28,8 +28,8 @@ from schemas.base import (
     CreditAmount,
     Envelope,
     GrantKind,
-    Instant,
     OpenModel,
+    Term,
     WireModel,
 )
 from schemas.held_usage import CapturedUsage, PlacedUsage
@@ -37,9 +37,6 @@ from schemas.held_usage import CapturedUsage, PlacedUsage
 COMMAND_TYPE_PREFIX = "org.apimage.account."
 TICK_TYPE = "org.apimage.tick.v1"
 
-TERM_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
-"""A grant's terms lie within these: ClickHouse's instants end there. A grant that never ends has no `expires_at`."""
 DEFAULT_EXPIRY_LAST: Final = datetime(2289, 12, 31, tzinfo=UTC)
 """A prepaid grant that begins later must say when it ends: ten years, the longest default, would pass `TERM_LAST`."""
 
@@ -50,12 +47,6 @@ RESERVED_GRANT_IDS: Final = r"(monthly|upgrade):.*|overage"
 
 def _whole(value: object) -> object:
     return Decimal(value) if type(value) is int else value
-
-
-def _within_terms(at: datetime) -> datetime:
-    if not TERM_FIRST <= at <= TERM_LAST:
-        raise ValueError(f"expected an instant of the years {TERM_FIRST.year} to {TERM_LAST.year}, got {at}")
-    return at
 
 
 def _not_reserved(grant_id: str) -> str:
@@ -91,7 +82,6 @@ GrantCredits: TypeAlias = Annotated[
         }
     ),
 ]
-Term: TypeAlias = Annotated[Instant, AfterValidator(_within_terms)]
 Note: TypeAlias = Annotated[str, Field(max_length=256, pattern=TEXT_PATTERN)]
 
 

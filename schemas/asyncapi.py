@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas.base import ACCOUNT_ID_PATTERN
-from schemas.shapes import CARRIED, COMMANDS, USAGE
+from schemas.publication import SCHEDULE_SUBJECT
+from schemas.shapes import CARRIED, COMMANDS, PUBLICATIONS, USAGE
 from schemas.topics import ACCOUNT_EVENTS, Topic, topics
 
 STRUCTURED: Final = "application/cloudevents+json"
 SCHEMA_FORMAT: Final = "application/schema+json;version=draft-2020-12"
 _KAFKA_BINDING: Final = "0.5.0"
+_WITH_DATA: Final = frozenset({*USAGE, *COMMANDS, *PUBLICATIONS})
 _DESCRIPTION: Final = " ".join(
     [
         "Services publish usage events as CloudEvents 1.0, JSON in structured mode or Kafka's binary mode, keyed by",
@@ -53,7 +55,7 @@ def _verb(topic: Topic) -> str:
 
 def _message_names(topic: Topic) -> list[str]:
     names = CARRIED[topic.name]
-    return [*names, *(f"{name}.binary" for name in names if name in USAGE or name in COMMANDS)]
+    return [*names, *(f"{name}.binary" for name in names if name in _WITH_DATA)]
 
 
 def _channel(topic: Topic) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def _messages(name: str, schema: Mapping[str, Any], example: Mapping[str, Any]) 
             "examples": [{"payload": dict(example)}],
         }
     }
-    if name in USAGE or name in COMMANDS:
+    if name in _WITH_DATA:
         headers = {f"ce_{each}": example[each] for each in _attributes(schema)}
         messages[f"{name}.binary"] = {
             "name": f"{name}.binary",
@@ -110,6 +112,9 @@ def _key_binding(name: str) -> dict[str, Any]:
     key = {"type": "string", "description": "The account id.", "pattern": ACCOUNT_ID_PATTERN}
     if name == "dead_letter.v1":
         key = {"type": "string", "description": "The key of the dead record, whatever it was."}
+    if name in PUBLICATIONS:
+        description = "Written to every partition by number, in one transaction."
+        key = {"type": "string", "description": description, "const": SCHEDULE_SUBJECT}
     if name == "tick.v1":
         key = {"type": "string", "description": "None: a tick is written to every partition by number."}
     return {"kafka": {"key": key, "bindingVersion": _KAFKA_BINDING}}

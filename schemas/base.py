@@ -3,9 +3,17 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 ACCOUNT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
 """An account id: 1–128 characters, so that it is a safe Kafka key, URL segment and SQL parameter."""
@@ -112,6 +120,20 @@ Service: TypeAlias = Literal[
 ]
 Channel: TypeAlias = Literal["web", "api"]
 GrantKind: TypeAlias = Literal["monthly", "prepaid", "promotional", "goodwill"]
+
+
+TERM_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TERM_LAST: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+"""Terms that others choose lie within these: ClickHouse's instants end there."""
+
+
+def _within_terms(at: datetime) -> datetime:
+    if not TERM_FIRST <= at <= TERM_LAST:
+        raise ValueError(f"expected an instant of the years {TERM_FIRST.year} to {TERM_LAST.year}, got {at}")
+    return at
+
+
+Term: TypeAlias = Annotated[Instant, AfterValidator(_within_terms)]
 
 
 class Envelope(OpenModel):

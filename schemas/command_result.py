@@ -1,9 +1,11 @@
 """Command results: the answer to each signed command, key = account id, kept seven days."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 from schemas.base import (
-    AccountId,
+    ACCOUNT_ID_PATTERN,
     Count,
     CreditAmount,
     EventId,
@@ -13,6 +15,7 @@ from schemas.base import (
     UtcInstant,
     WireModel,
 )
+from schemas.publication import SCHEDULE_SUBJECT
 
 RefusalReason: TypeAlias = Literal[
     "account_exists",
@@ -37,6 +40,11 @@ RefusalReason: TypeAlias = Literal[
     "conflict",
     "too_many_holds",
     "overage_not_offered",
+    "version_exists",
+    "too_many_versions",
+    "takes_force_too_soon",
+    "before_the_newest",
+    "plan_missing",
     "too_late",
     "too_early",
     "unpriced",
@@ -62,10 +70,19 @@ class PlanChangeAnswer(WireModel):
     """From when it counts: this moment of an upgrade, else the period's end."""
 
 
-class CommandResult(WireModel):
-    """The answer to one account command."""
+class PublicationAnswer(WireModel):
+    """The version of a price book or plan catalogue that was to be published."""
 
-    account_id: AccountId
+    version: str
+    sha256: str
+    effective_from: UtcInstant
+
+
+class CommandResult(WireModel):
+    """The answer to one command; to a publication, the answer of one partition."""
+
+    account_id: Annotated[str, Field(pattern=f"{ACCOUNT_ID_PATTERN}|^{SCHEDULE_SUBJECT}$")]
+    """`__schedule__` of a publication, which is about no account."""
     command_id: EventId
     source: Source
     type: str
@@ -80,6 +97,8 @@ class CommandResult(WireModel):
     """Of hold, capture and release, when accepted."""
     plan_change: PlanChangeAnswer | None
     """Of a change of plan, when accepted. Not repeated on duplicates."""
+    publication: PublicationAnswer | None
+    """Of a price book or plan catalogue, whatever became of it."""
     shortage: Shortage | None
     """Of a refusal for want of credits."""
     balance_after: CreditAmount

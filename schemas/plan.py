@@ -2,11 +2,11 @@
 
 import re
 from decimal import Decimal
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Instant, NotNegative, WireModel
+from schemas.base import CREDITS_NOT_NEGATIVE_PATTERN, CreditAmount, Term, WireModel
 
 PRICE_PATTERN: Final = r"^[0-9]{1,4}(\.[0-9]{1,6})?$"
 
@@ -23,12 +23,21 @@ OveragePrice: TypeAlias = Annotated[
 ]
 
 
+MONTHLY_CREDITS_MAX: Final = 100_000_000
+MonthlyCredits: TypeAlias = Annotated[
+    CreditAmount,
+    Field(ge=0, le=MONTHLY_CREDITS_MAX),
+    WithJsonSchema({"type": "string", "pattern": CREDITS_NOT_NEGATIVE_PATTERN, "examples": ["500"]}),
+]
+"""As much as any other grant: a plain decimal, at most a hundred million."""
+
+
 class Plan(WireModel):
     plan: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
     name: str
     paid: bool
     """A free plan pauses when its credits are used up, a paid one blocks."""
-    monthly_credits: NotNegative
+    monthly_credits: MonthlyCredits
     period_months: Annotated[int, Field(ge=1, le=12)] = 1
     overage_price: OveragePrice | None = None
     """Money for one credit beyond the grants, at most six places; null where the plan offers no overage."""
@@ -41,5 +50,12 @@ class PlanCatalog(WireModel):
     """All plans of one version."""
 
     version: Annotated[str, Field(pattern=r"^[a-z0-9.-]{1,64}$")]
-    effective_from: Instant
+    effective_from: Term
     plans: Annotated[list[Plan], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _each_plan_once(self) -> Self:
+        names = [each.plan for each in self.plans]
+        if len(names) != len(set(names)):
+            raise ValueError(f"expected each plan once, got {names}")
+        return self

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from schemas import account_command, usage_event
+from schemas import account_command, publication, usage_event
 from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance
 from schemas.account_statement import AccountStatement
@@ -48,7 +48,16 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.release.v1": account_command.ReleaseHoldCommand,
     "account.readmit.v1": account_command.ReadmitUsageCommand,
 }
-EVENTS: Final[dict[str, type[BaseModel]]] = {**USAGE, **COMMANDS, "tick.v1": account_command.Tick}
+PUBLICATIONS: Final[dict[str, type[BaseModel]]] = {
+    "schedule.price_book.v1": publication.PublishPriceBook,
+    "schedule.plan_catalog.v1": publication.PublishPlanCatalog,
+}
+EVENTS: Final[dict[str, type[BaseModel]]] = {
+    **USAGE,
+    **COMMANDS,
+    **PUBLICATIONS,
+    "tick.v1": account_command.Tick,
+}
 """What others write. The CloudEvents type is `org.apimage.` and the name."""
 
 RECORDS: Final[dict[str, type[BaseModel]]] = {
@@ -63,7 +72,7 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
 """What the worker writes."""
 
 DATA_FILES: Final[dict[str, type[BaseModel]]] = {"price_book.v1": PriceBook, "plan_catalog.v1": PlanCatalog}
-"""What a release brings along: `price_books/`, `plans/`."""
+"""What a release brings along, and what is published later: `price_books/`, `plans/`."""
 
 SHAPES: Final[dict[str, type[BaseModel]]] = {**EVENTS, **RECORDS, **DATA_FILES}
 

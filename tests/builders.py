@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import orjson
 
-from pipeline.bootstrap import plan_catalogs, price_books, rules_of
+from pipeline.bootstrap import bundled, rules_of
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import Grant, GrantId
 from pipeline.domain.instants import Instant, format_instant, parse_instant
 from pipeline.domain.signing import sign
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
+from pipeline.published import content_hash
 from pipeline.settings import RuleSettings
 from pipeline.state import Cursor, decode_account, next_boundary_ms
+from schemas.publication import SCHEDULE_SUBJECT
 from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_BALANCES
 
 NOON = parse_instant("2026-11-23T12:00:00Z")
@@ -36,8 +39,7 @@ class Record(NamedTuple):
 def core(**rules: int) -> Core:
     return Core(
         rules=rules_of(RuleSettings(**rules)),
-        price_books={book.version: book for book in price_books()},
-        plan_catalogs={catalog.version: catalog for catalog in plan_catalogs()},
+        bundled=bundled(),
         command_keys={KEY_ID: SECRET},
     )
 
@@ -67,11 +69,17 @@ def usage(
 
 
 def command(
-    name: str, data: Mapping[str, Any], *, account: str = "acct", command_id: str = "c1", at: int = NOON
+    name: str,
+    data: Mapping[str, Any],
+    *,
+    account: str = "acct",
+    command_id: str = "c1",
+    at: int = NOON,
+    group: str = "account",
 ) -> dict[str, Any]:
-    """A signed account command."""
+    """A signed command; of the group `schedule`, one that publishes."""
     event = usage(account=account, event_id=command_id, source="/operators", at=at)
-    event |= {"type": f"org.apimage.account.{name}.v1", "data": dict(data), "keyid": KEY_ID}
+    event |= {"type": f"org.apimage.{group}.{name}.v1", "data": dict(data), "keyid": KEY_ID}
     names = ("id", "source", "type", "subject", "time")
     canonical = orjson.dumps(event["data"], option=orjson.OPT_SORT_KEYS)
     return event | {"signature": sign(SECRET, **{each: event[each] for each in names}, data_json=canonical)}
@@ -88,6 +96,39 @@ def issue_grant(
 ) -> dict[str, Any]:
     data = {"grant_id": grant_id, "kind": "prepaid", "credits": credits, **terms}
     return command("grant", data, account=account, command_id=f"grant:{grant_id}", at=at)
+
+
+def publication(
+    content: Mapping[str, Any], *, command_id: str = "publish", at: int = NOON, sha256: str = ""
+) -> dict[str, Any]:
+    """A signed command that publishes a price book, or a plan catalogue if it has plans."""
+    kind = "plan_catalog" if "plans" in content else "price_book"
+    data = {"content": dict(content), "sha256": sha256 or content_hash(orjson.dumps(content))}
+    return command(kind, data, account=SCHEDULE_SUBJECT, command_id=command_id, at=at, group="schedule")
+
+
+def flat_book(version: str, *, effective_from: int, image_analysis: str = "3") -> dict[str, Any]:
+    """The first price book with another price for image analysis."""
+    book = _release_file("price_books/2026-01.json")
+    book["services"]["image_analysis"]["price"]["credits"] = image_analysis
+    return book | {"version": version, "effective_from": format_instant(effective_from)}
+
+
+def catalog(
+    version: str, *, effective_from: int, without: str = "", **monthly_credits: str
+) -> dict[str, Any]:
+    """The first plan catalogue with other monthly credits; a plan that it has not got is a new paid one."""
+    content = _release_file("plans/2026-01.json")
+    plans = {each["plan"]: each for each in content["plans"] if each["plan"] != without}
+    for name, amount in monthly_credits.items():
+        fresh = {"plan": name, "name": name, "paid": True, "overage_price": "0.01"}
+        plans[name] = plans.get(name, fresh) | {"monthly_credits": amount}
+    named = {"version": version, "effective_from": format_instant(effective_from)}
+    return content | named | {"plans": list(plans.values())}
+
+
+def _release_file(name: str) -> dict[str, Any]:
+    return dict(orjson.loads(files("schemas").joinpath(name).read_bytes()))
 
 
 TICK: Mapping[str, Any] = {
@@ -131,6 +172,7 @@ class Partition:
 
     core: Core = field(default_factory=core)
     accounts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    published: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     identities: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     cursor: Cursor | None = None
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
@@ -151,12 +193,14 @@ class Partition:
         return PartitionView(
             partition=0,
             cursor=self.cursor or initial_cursor(self.core, "topic-id"),
+            published=self.published,
             accounts=self.accounts,
             identities=self.identities,
             due_accounts=self._due,
         )
 
     def apply(self, folded: Folded) -> list[dict[str, Any]]:
+        self.published |= folded.published
         self.accounts |= folded.accounts
         self.identities |= folded.identities
         self.cursor = folded.cursor

@@ -14,7 +14,7 @@ import orjson
 
 from pipeline.kafka import Consumer, Producer, TopicPartition, consumer, producer, topic_name
 from pipeline.settings import STATE_FILE, KafkaSettings, Settings, child_environment
-from pipeline.state import CURSOR_KEY
+from pipeline.state import RESERVED_KEYS
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS, changelog
 from tests.stack import wait_until
 
@@ -166,7 +166,7 @@ def assert_each_offset_once(said: list[Said], sent: int) -> None:
 
 
 def read_table(settings: Settings) -> dict[bytes, bytes]:
-    """The changelog's newest rows by key, without the cursors; tombstones do not occur."""
+    """The changelog's newest rows by key, without cursors and published content; tombstones do not occur."""
     topic = topic_name(settings.kafka, changelog(settings.worker.app_id))
     rows: dict[bytes, bytes] = {}
     options: dict[str, Any] = {"enable.partition.eof": True}
@@ -178,7 +178,7 @@ def read_table(settings: Settings) -> dict[bytes, bytes]:
         for message in reader.consume(5000, 0.2):
             if message.error() is not None:
                 ended.add(message.partition() or 0)
-            elif message.key() != CURSOR_KEY:
+            elif not (message.key() or b"").startswith(RESERVED_KEYS):
                 rows[message.key() or b""] = message.value() or b""
     reader.close()
     return rows

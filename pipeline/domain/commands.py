@@ -6,6 +6,8 @@ from typing import TypeAlias
 from pipeline.domain.credits import Credits
 from pipeline.domain.grants import GrantId
 from pipeline.domain.instants import Instant
+from pipeline.domain.plans import PlanCatalog
+from pipeline.domain.price_book import PriceBook
 from pipeline.domain.usage import AccountId, Fingerprint, UsageEvent
 
 
@@ -120,6 +122,21 @@ class Command:
     type: str
     occurred_at: Instant
     body: CommandBody
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A new version of the price book or of the plans, for the partition's schedule."""
+
+    command_id: str
+    source: str
+    type: str
+    occurred_at: Instant
+    content: bytes
+    """Canonical JSON: the row that keeps it."""
+    published: PriceBook | PlanCatalog
+    """The same, read."""
     fingerprint: Fingerprint
 
 

@@ -47,6 +47,12 @@ class Reason(StrEnum):
     USAGE_ANSWERED = "usage_answered"
     TOO_MANY_HOLDS = "too_many_holds"
     OVERAGE_NOT_OFFERED = "overage_not_offered"
+    # Refused price books and plan catalogues.
+    VERSION_EXISTS = "version_exists"
+    TOO_MANY_VERSIONS = "too_many_versions"
+    TAKES_FORCE_TOO_SOON = "takes_force_too_soon"
+    BEFORE_THE_NEWEST = "before_the_newest"
+    PLAN_MISSING = "plan_missing"
     # The second copy of anything.
     DUPLICATE = "duplicate"
 
@@ -80,6 +86,11 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.TOO_EARLY: 50,
     Reason.UNPRICED: 51,
     Reason.CONFLICT: 80,  # Of usage that was readmitted.
+    Reason.VERSION_EXISTS: 96,
+    Reason.TOO_MANY_VERSIONS: 97,
+    Reason.TAKES_FORCE_TOO_SOON: 98,
+    Reason.BEFORE_THE_NEWEST: 99,
+    Reason.PLAN_MISSING: 100,
     Reason.UNKNOWN_ACCOUNT: 38,  # Of a command; usage for an unknown account is a dead letter.
 }
 REASON_OF_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}

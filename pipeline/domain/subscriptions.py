@@ -5,7 +5,7 @@ due is booked at the instant of the rule, in order. At one instant: what expires
 period, then the new period with its monthly grant, then what else begins. Holds that end come before all of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from pipeline.domain.holds import settle
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, LedgerEntry, end_grant, post_grant, with_pending
 from pipeline.domain.period import months_after
-from pipeline.domain.plans import Plan
+from pipeline.domain.plans import Plan, PlanCatalog, plans_in_force
 from pipeline.domain.reasons import Reason
 from pipeline.domain.usage import AccountId
 
@@ -93,8 +93,10 @@ def open_account(account_id: AccountId, plan: Plan, cause: Cause, at: Instant) -
     return _with_monthly_grant(account, plan, cause, at, booked), booked
 
 
-def advance(account: Account, to: int, plans: Mapping[str, Plan], cause: Cause) -> tuple[Account, Booked]:
-    """Let time pass until `to`, inclusive."""
+def advance(
+    account: Account, to: int, catalogs: Sequence[PlanCatalog], cause: Cause
+) -> tuple[Account, Booked]:
+    """Let time pass until `to`, inclusive. Each boundary goes by the plans that were in force at its own instant."""
     booked = Booked()
     while account.next_boundary <= to:
         at = Instant(account.next_boundary)
@@ -104,12 +106,12 @@ def advance(account: Account, to: int, plans: Mapping[str, Plan], cause: Cause) 
             account, entries = end_grant(account, grant, "expiration", _cause_of(grant.grant_id, cause), at)
             booked.entries += entries
         if account.subscription.period_end == at:
-            account = _begin_period(account, plans, cause, at, booked)
+            account = _begin_period(account, catalogs, cause, at, booked)
         for grant in [each for each in account.pending if each.effective_at == at]:
             waiting = tuple(each for each in account.pending if each is not grant)
             account = with_pending(account, waiting)
             account, entry = post_grant(account, grant, _cause_of(grant.grant_id, cause), at)
-            account = rearmed(account, plans[account.subscription.plan_id])
+            account = rearmed(account, plans_in_force(catalogs, at)[account.subscription.plan_id])
             booked.entries.append(entry)
     return account, booked
 
@@ -162,11 +164,12 @@ def release(account: Account, hold: Hold, end: Reason, cause: Cause, at: Instant
 
 
 def _begin_period(
-    account: Account, plans: Mapping[str, Plan], cause: Cause, at: Instant, booked: Booked
+    account: Account, catalogs: Sequence[PlanCatalog], cause: Cause, at: Instant, booked: Booked
 ) -> Account:
+    """The period that ends is billed by the plans of its last millisecond: those of `at` begin with the next one."""
     before = account.subscription
-    account = _closed_period(account, plans[before.plan_id], at, booked)
-    plan = plans[before.next_plan_id]
+    account = _closed_period(account, plans_in_force(catalogs, at - 1)[before.plan_id], at, booked)
+    plan = plans_in_force(catalogs, at)[before.next_plan_id]
     months = before.months_to_end + plan.period_months
     end = months_after(before.anchor, months)
     subscription = Subscription(plan.plan_id, before.anchor, months, at, end, plan.plan_id)

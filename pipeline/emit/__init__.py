@@ -5,7 +5,12 @@ passes these bytes through. Encoded once, by hand, because this is most of what 
 """
 
 from pipeline.emit.accounts import account_alert, account_balance, account_statement, ledger_entry
-from pipeline.emit.commands import command_repeated, command_result
+from pipeline.emit.commands import (
+    command_repeated,
+    command_result,
+    publication_repeated,
+    publication_result,
+)
 from pipeline.emit.dead_letters import dead_letter
 from pipeline.emit.records import OutRecord, Place
 from pipeline.emit.usage import denied, duplicate, metered
@@ -23,4 +28,6 @@ __all__ = [
     "duplicate",
     "ledger_entry",
     "metered",
+    "publication_repeated",
+    "publication_result",
 ]

@@ -1,17 +1,18 @@
 """The answers to account commands."""
 
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import orjson
 
 from pipeline.domain.account import Account, available
 from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
-from pipeline.domain.commands import CaptureHold, Command, PlaceHold, ReleaseHold
+from pipeline.domain.commands import CaptureHold, Command, PlaceHold, Publication, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, format_credits
 from pipeline.domain.instants import format_instant
 from pipeline.domain.reasons import REASON_OF_CODE
 from pipeline.emit.records import OutRecord, Place, written_shortage
 from pipeline.state import FirstAnswer
+from schemas.publication import SCHEDULE_SUBJECT
 from schemas.topics import COMMAND_RESULTS
 
 
@@ -26,6 +27,7 @@ def command_result(command: Command, answer: Answer, account: Account | None, pl
         case _:
             assert_never(answer)
     told = {
+        **_NOTHING_TOLD,
         "hold": None if hold is None else _hold_state(hold),
         "plan_change": None if change is None else _plan_change(change),
         "shortage": shortage,
@@ -49,12 +51,51 @@ def command_repeated(
             "expires_at": None,
         }
     outcome = ("duplicate", "accepted" if reason is None else "refused", reason or "", "")
-    told = {"hold": hold, "plan_change": None, "shortage": None}
-    return _command_record(command, outcome, told, account, place, first_offset=first.offset)
+    return _command_record(
+        command, outcome, {**_NOTHING_TOLD, "hold": hold}, account, place, first_offset=first.offset
+    )
+
+
+def publication_result(publication: Publication, refused: Refused | None, place: Place) -> OutRecord:
+    """The answer of one partition to a price book or plan catalogue."""
+    said = (
+        ("accepted", "accepted", "", "")
+        if refused is None
+        else ("refused", "refused", refused.reason, refused.detail)
+    )
+    return _publication_record(publication, said, place, first_offset=place.offset)
+
+
+def publication_repeated(publication: Publication, reason: str, first_offset: int, place: Place) -> OutRecord:
+    """The first answer again: to a resend, or to content that was published before."""
+    said = ("duplicate", "refused" if reason else "accepted", reason, "")
+    return _publication_record(publication, said, place, first_offset=first_offset)
+
+
+def _publication_record(
+    publication: Publication, outcome: tuple[str, str, str, str], place: Place, *, first_offset: int
+) -> OutRecord:
+    version = publication.published
+    told = {
+        "version": version.version,
+        "sha256": version.sha256,
+        "effective_from": format_instant(version.effective_from),
+    }
+    return _command_record(
+        publication, outcome, {**_NOTHING_TOLD, "publication": told}, None, place, first_offset=first_offset
+    )
+
+
+_NOTHING_TOLD: Final[dict[str, Any]] = {
+    "hold": None,
+    "plan_change": None,
+    "publication": None,
+    "shortage": None,
+}
 
 
 def _command_record(
-    command: Command,
+    command: Command | Publication,
     outcome: tuple[str, str, str, str],
     told: dict[str, Any],
     account: Account | None,
@@ -63,10 +104,11 @@ def _command_record(
     first_offset: int,
 ) -> OutRecord:
     said, first_outcome, reason, detail = outcome
+    subject = SCHEDULE_SUBJECT if isinstance(command, Publication) else command.account_id
     posted, usable = (NO_CREDITS, NO_CREDITS) if account is None else (account.posted, available(account))
     value = orjson.dumps(
         {
-            "account_id": command.account_id,
+            "account_id": subject,
             "command_id": command.command_id,
             "source": command.source,
             "type": command.type,
@@ -84,7 +126,7 @@ def _command_record(
             "first_offset": first_offset,
         }
     )
-    return OutRecord(COMMAND_RESULTS, command.account_id.encode(), value, place.accepted_at)
+    return OutRecord(COMMAND_RESULTS, subject.encode(), value, place.accepted_at)
 
 
 def _hold_state(hold: HoldState) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pipeline.reconcile.topics import Log
 from schemas.topics import changelog
 
 CURSOR: Final = b"__cursor__"
+RESERVED: Final = b"__"
+"""Keys of the cursor and of published price books and plans; no account's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def read_table(log: Log, app_id: str, partition: int) -> Table:
         records_read=cursor.get("partition_seq", 0),
         digest_written=cursor.get("digest", f"{0:032x}"),
         digest_found=f"{total:032x}",
-        rows={key.decode(): _row(row) for key, row in newest.items()},
+        rows={key.decode(): _row(row) for key, row in newest.items() if not key.startswith(RESERVED)},
     )
 
 

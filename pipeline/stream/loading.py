@@ -25,6 +25,7 @@ from pipeline.settings import Settings
 from pipeline.state import (
     CURSOR_KEY,
     DIGEST_MODULUS,
+    RESERVED_KEYS,
     Cursor,
     decode_cursor,
     next_boundary_ms,
@@ -65,19 +66,21 @@ class Loader:
         options: dict[str, Any] = {"enable.partition.eof": True, "fetch.wait.max.ms": END_WAIT_MS}
         reader = consumer(self._settings.kafka, **options)
         try:
-            accounts = self._read_changelog(reader)
-            cursor = self._cursor(accounts)
-            self._verify_digest(accounts, cursor)
+            rows = self._read_changelog(reader)
+            cursor = self._cursor(rows)
+            self._verify_digest(rows, cursor)
             self._verify_source(reader, cursor)
             identities = self._read_identities(reader, cursor)
         finally:
             reader.close()
+        published = {key: rows.pop(key) for key in list(rows) if key.startswith(RESERVED_KEYS)}
         memory = PartitionMemory(
             partition=self._partition,
             cursor=cursor,
-            accounts=accounts,
+            published=published,
+            accounts=rows,
             identities=identities,
-            boundaries=Boundaries((key, next_boundary_ms(row)) for key, row in accounts.items()),
+            boundaries=Boundaries((key, next_boundary_ms(row)) for key, row in rows.items()),
         )
         self._verify_schedule(memory)
         return memory
@@ -150,7 +153,9 @@ class Loader:
         try:
             Batch(self._core, memory.view())
         except ValueError as error:
-            raise self._refused(str(error), "run the release that has it") from error
+            raise self._refused(
+                str(error), "run the release that has it, or rebuild the changelog from the input topic"
+            ) from error
 
     def _read_identities(self, reader: Consumer, cursor: Cursor) -> IdentityIndex:
         rules = self._settings.rules

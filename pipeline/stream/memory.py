@@ -14,6 +14,7 @@ class PartitionMemory:
 
     partition: int
     cursor: Cursor
+    published: dict[bytes, bytes]
     accounts: dict[bytes, bytes]
     identities: IdentityIndex
     boundaries: Boundaries
@@ -23,6 +24,7 @@ class PartitionMemory:
         return PartitionView(
             partition=self.partition,
             cursor=self.cursor,
+            published=self.published,
             accounts=self.accounts,
             identities=self.identities.answers,
             due_accounts=self.boundaries.due,
@@ -30,6 +32,7 @@ class PartitionMemory:
 
     def apply(self, folded: Folded) -> None:
         """Follow a batch whose transaction has been committed."""
+        self.published.update(folded.published)
         self.accounts.update(folded.accounts)
         self.boundaries.update({key: next_boundary_ms(row) for key, row in folded.accounts.items()})
         self.identities.add(folded.identities, clock_ms=folded.cursor.clock_ms)

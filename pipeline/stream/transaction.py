@@ -37,6 +37,7 @@ class Transaction:
         self._produce(folded.records)
         self._produce((IDENTITIES, None, packed, clock_ms) for packed in _packed(folded.identities))
         self._produce([(log, key, row, clock_ms) for key, row in folded.accounts.items()])
+        self._produce([(log, key, content, clock_ms) for key, content in folded.published.items()])
         self._produce([(log, CURSOR_KEY, encode_cursor(folded.cursor), clock_ms)])
         self._producer.commit_transaction(self._commit_seconds_max)
 

@@ -11,11 +11,14 @@ from pydantic import ValidationError
 
 from pipeline.validate import Invalid
 from pipeline.validate_command import COMMANDS
+from pipeline.validate_publication import ATTRIBUTES
+from pipeline.validate_publication import PUBLICATIONS as PUBLISHED
 from pipeline.validate_usage import SERVICES
 from schemas.account_command import ACCOUNT_COMMAND, GRANT_CREDITS_MAX, HOLD_SECONDS_MAX, OFFSET_MAX
 from schemas.base import UTC_INSTANT_PATTERN
+from schemas.publication import PUBLICATION
 from schemas.shapes import COMMANDS as COMMAND_SHAPES
-from schemas.shapes import USAGE
+from schemas.shapes import PUBLICATIONS, USAGE
 from schemas.usage_event import (
     IMAGES_MAX,
     SCALE_MAX,
@@ -117,7 +120,7 @@ MISSING = object()
 
 VALID: dict[str, list[dict[str, Any]]] = {
     shape: [each.content for each in examples("valid") if each.shape == shape]
-    for shape in (*USAGE, *COMMAND_SHAPES)
+    for shape in (*USAGE, *COMMAND_SHAPES, *PUBLICATIONS)
 }
 
 
@@ -130,6 +133,8 @@ def _values(name: str) -> st.SearchStrategy[Any]:
 
 
 def _known(kind: str) -> Sequence[str]:
+    if kind in PUBLISHED:
+        return (*ATTRIBUTES, "unknown")
     return (*SERVICES[kind].known, *COMMON) if kind in SERVICES else (*COMMANDS[kind][1], "unknown")
 
 
@@ -171,7 +176,8 @@ def _set(attributes: dict[str, Any], name: str, value: object) -> None:
 
 
 def model_accepts(event: dict[str, Any]) -> bool:
-    adapter = ACCOUNT_COMMAND if "keyid" in event else USAGE_EVENT
+    signed_by = PUBLICATION if event["type"] in PUBLISHED else ACCOUNT_COMMAND
+    adapter = signed_by if "keyid" in event else USAGE_EVENT
     try:
         adapter.validate_json(json.dumps(event))
     except ValidationError:

@@ -11,7 +11,19 @@ from jsonschema import Draft202012Validator
 from pipeline.domain.instants import HOUR_MS, format_instant
 from schemas.json_schema import json_schema
 from schemas.shapes import CARRIED, RECORDS
-from tests.builders import NOON, SQUARE, TICK, Partition, command, issue_grant, open_account, usage
+from tests.builders import (
+    NOON,
+    SQUARE,
+    TICK,
+    Partition,
+    catalog,
+    command,
+    flat_book,
+    issue_grant,
+    open_account,
+    publication,
+    usage,
+)
 
 
 def terms_and_holds() -> list[dict[str, Any]]:
@@ -69,6 +81,18 @@ def running_out() -> list[dict[str, Any]]:
     ]
 
 
+def published_versions() -> list[dict[str, Any]]:
+    """A price book and plans that are published, the book twice, and a book that comes too late."""
+    soon = NOON + HOUR_MS
+    return [
+        publication(flat_book("soon", effective_from=soon), command_id="book"),
+        publication(flat_book("soon", effective_from=soon), command_id="the same"),
+        publication(flat_book("at-once", effective_from=NOON), command_id="too soon"),
+        publication(catalog("soon", effective_from=soon, max="20000"), command_id="plans"),
+        publication(catalog("other", effective_from=soon), command_id="forged") | {"signature": "0" * 64},
+    ]
+
+
 def busy_partition() -> Partition:
     """A partition in which everything happened that can happen, and the bytes of every record."""
     partition = Partition()
@@ -107,6 +131,7 @@ def busy_partition() -> Partition:
         open_account() | {"signature": "0" * 64},
         *terms_and_holds(),
         *running_out(),
+        *published_versions(),
         b"",
         b"\xff",
         b"[" * 2000,
@@ -169,6 +194,8 @@ def test_the_partition_has_seen_everything() -> None:
     }
     changed = {each["plan_change"]["plan"] for each in results if each["plan_change"] is not None}
     assert changed == {"pro", "starter"}
+    versions = {(each["outcome"], each["reason"]) for each in results if each["publication"] is not None}
+    assert versions == {("accepted", ""), ("duplicate", ""), ("refused", "takes_force_too_soon")}
     assert {each["status"] for each in balances} == {"open", "closed"}
     assert any(each["holds"] and each["next_plan"] != each["plan"] for each in balances)
     assert {each["overage_ceiling"] for each in balances} >= {None, "1"}

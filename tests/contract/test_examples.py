@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from pipeline.domain.commands import Command, Tick
+from pipeline.domain.commands import Command, Publication, Tick
 from pipeline.domain.usage import UsageEvent
 from pipeline.validate import Invalid
 from schemas.shapes import EVENTS, SHAPES
@@ -57,7 +57,9 @@ def test_a_valid_example_passes_the_json_schema_and_the_model(valid: Example) ->
 
 @pytest.mark.parametrize("valid", of(VALID, *EVENTS), ids=str)
 def test_a_valid_event_passes_the_core(valid: Example) -> None:
-    kind = {"usage": UsageEvent, "account": Command, "tick": Tick}[valid.shape.split(".")[0]]
+    kind = {"usage": UsageEvent, "account": Command, "schedule": Publication, "tick": Tick}[
+        valid.shape.split(".")[0]
+    ]
     assert isinstance(parsed(event_record(valid.content)), kind)
 
 

@@ -134,7 +134,7 @@ def _compare_table(audited: Audited, log: Log, settings: Settings, partition: in
     rows: dict[str, dict[str, Any]] = {}
     for message in log.messages(topics.changelog(settings.worker.app_id), partition):
         rows[(message.key() or b"").decode()] = orjson.loads(message.value() or b"null")
-    rows.pop("__cursor__", None)
+    rows = {key: row for key, row in rows.items() if not key.startswith("__")}
     for account in sorted(rows.keys() | auditor.accounts.keys()):
         row, expected = rows.get(account), auditor.accounts.get(account)
         if row is None or expected is None:

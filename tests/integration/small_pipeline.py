@@ -76,7 +76,12 @@ def _fold(settings: Settings, partition: int) -> Folded:
     batch = Batch(
         core,
         PartitionView(
-            partition=partition, cursor=cursor, accounts={}, identities={}, due_accounts=lambda _, __: []
+            partition=partition,
+            cursor=cursor,
+            published={},
+            accounts={},
+            identities={},
+            due_accounts=lambda _, __: [],
         ),
     )
     batch.feed(log)
@@ -94,7 +99,7 @@ def _commit(settings: Settings, partition: int, folded: Folded) -> None:
     for record in folded.records:
         produce(record.topic, record.key, record.value)
     changelog = topics.changelog(settings.worker.app_id)
-    for key, row in folded.accounts.items():
+    for key, row in [*folded.accounts.items(), *folded.published.items()]:
         produce(changelog, key, row)
     produce(changelog, CURSOR_KEY, encode_cursor(folded.cursor))
     producer.commit_transaction(SECONDS_MAX)

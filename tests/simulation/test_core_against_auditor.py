@@ -44,6 +44,7 @@ class World:
     def __post_init__(self) -> None:
         self.core = load_core(self.settings)
         self.cursor = initial_cursor(self.core, "simulated")
+        self.published: dict[bytes, bytes] = {}
         self.accounts: dict[bytes, bytes] = {}
         self.identities: dict[bytes, bytes] = {}
 
@@ -51,6 +52,7 @@ class World:
         view = PartitionView(
             partition=0,
             cursor=self.cursor,
+            published=self.published,
             accounts=self.accounts,
             identities=self.identities,
             due_accounts=self._due,
@@ -59,6 +61,7 @@ class World:
         folding.feed(batch)
         folded = folding.finish()
         self.cursor = folded.cursor
+        self.published.update(folded.published)
         self.accounts.update(folded.accounts)
         self.identities.update(folded.identities)
         for record in folded.records:

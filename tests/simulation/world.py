@@ -229,6 +229,7 @@ def _run(random: Random, log: list[Record]) -> Partition:
         if random.random() < 0.3:  # Restarted: all that is known now came from bytes.
             partition = Partition(
                 accounts=dict(partition.accounts),
+                published=dict(partition.published),
                 identities=dict(partition.identities),
                 cursor=partition.cursor,
                 said=partition.said,

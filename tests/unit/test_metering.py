@@ -1,5 +1,6 @@
 """The core's rules on one partition, in the order in which they are applied."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -328,12 +329,13 @@ def test_every_record_says_where_in_the_log_its_cause_stands() -> None:
     ]
 
 
-def test_a_schedule_with_an_unknown_price_book_stops_the_batch_with_its_name() -> None:
+def test_a_schedule_with_a_price_book_that_is_nowhere_stops_the_batch_with_its_name() -> None:
     partition = opened()
-    bare = Partition(core(), partition.accounts, partition.identities, partition.cursor)
-    object.__setattr__(bare.core, "price_books", {})
+    partition.published.clear()
+    partition.core = replace(partition.core, bundled={})
 
     with pytest.raises(
-        ValueError, match=r"expected price book '2026-01' with SHA-256 [0-9a-f]{64}, this release has none"
+        ValueError,
+        match=r"expected the row '__price_book__/2026-01' with SHA-256 [0-9a-f]{64}, got none",
     ):
-        Batch(bare.core, bare.view())
+        Batch(partition.core, partition.view())

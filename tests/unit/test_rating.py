@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.bootstrap import price_books
 from pipeline.domain.credits import format_credits
 from pipeline.domain.price_book import PriceBook
 from pipeline.domain.rating import RatedUsage, Unrated, rate
 from pipeline.domain.usage import UsageEvent
 from pipeline.validate import parse
-from tests.builders import core, record, usage
+from tests.builders import record, usage
 
-BOOK: PriceBook = core().price_books["2026-01"]
+(BOOK,) = price_books()
 
 
 def rated(service: str, data: dict[str, Any]) -> RatedUsage | Unrated:

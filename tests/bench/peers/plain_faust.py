@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> faust.App:
             message = event.message
             partition = message.partition
             cursor = cursors.get(partition, first_cursor)
-            batch = Batch(core, view_of(partition, cursor, accounts, identities[partition]))
+            batch = Batch(core, view_of(partition, cursor, core.bundled, accounts, identities[partition]))
             batch.feed([_record(message)])
             folded = batch.finish()
             for key, row in folded.accounts.items():

@@ -14,20 +14,26 @@ from pipeline.state import Cursor, next_boundary_ms
 class PartitionState:
     partition: int
     cursor: Cursor
+    published: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     accounts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     identities: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
 
     def view(self) -> PartitionView:
-        return view_of(self.partition, self.cursor, self.accounts, self.identities)
+        return view_of(self.partition, self.cursor, self.published, self.accounts, self.identities)
 
     def apply(self, folded: Folded) -> None:
+        self.published.update(folded.published)
         self.accounts.update(folded.accounts)
         self.identities.update(folded.identities)
         self.cursor = folded.cursor
 
 
 def view_of(
-    partition: int, cursor: Cursor, accounts: Mapping[bytes, bytes], identities: Mapping[bytes, bytes]
+    partition: int,
+    cursor: Cursor,
+    published: Mapping[bytes, bytes],
+    accounts: Mapping[bytes, bytes],
+    identities: Mapping[bytes, bytes],
 ) -> PartitionView:
     """What the core reads. Only ticks ask which accounts are due, so a scan does."""
 
@@ -36,5 +42,10 @@ def view_of(
         return [key for boundary, key in boundaries if boundary <= clock_ms][:limit]
 
     return PartitionView(
-        partition=partition, cursor=cursor, accounts=accounts, identities=identities, due_accounts=due
+        partition=partition,
+        cursor=cursor,
+        published=published,
+        accounts=accounts,
+        identities=identities,
+        due_accounts=due,
     )
