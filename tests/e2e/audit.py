@@ -170,7 +170,8 @@ def _compare_statements(audited: Audited, log: Log, partition: int, auditor: Aud
     for record in _records(log, topics.ACCOUNT_STATEMENTS, partition):
         amounts = (Decimal(record[name]) for name in ("opening", "used", "overage", "closing"))
         start, end = (epoch_ms(record[name]) for name in ("period_start", "period_end"))
-        statement = AuditedStatement(record["plan"], start, end, *amounts)
+        price = None if record["overage_price"] is None else Decimal(record["overage_price"])
+        statement = AuditedStatement(record["plan"], start, end, price, *amounts)
         found.setdefault(record["account_id"], []).append(statement)
     for account, expected in auditor.accounts.items():
         if found.get(account, []) != expected.statements:

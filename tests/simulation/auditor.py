@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from tests.simulation.auditor_parsing import CommandClaim, Malformed, UsageClaim, parse
-from tests.simulation.auditor_prices import price_of_image
+from tests.simulation.auditor_parsing import CommandClaim, Malformed, PublicationClaim, UsageClaim, parse
+from tests.simulation.auditor_schedule import AuditedBook, AuditedPlans, AuditedSchedule, plans_of
 
 DEFAULT_PRIORITY = {"monthly": 10, "promotional": 20, "goodwill": 30, "prepaid": 40}
 LIVE_GRANTS_MAX = 256
@@ -27,9 +27,8 @@ class AuditRules:
     """The bounds of the deployment that is audited."""
 
     command_keys: Mapping[str, bytes]
-    plan_credits: Mapping[str, Decimal]
-    """Monthly credits by plan."""
-    free_plans: frozenset[str]
+    plans: AuditedPlans
+    """What the deployment begins with; its first price book is the product's rules."""
     window_ms: int = 72 * 3_600_000
     late_ms: int = 35 * 24 * 3_600_000
     ahead_ms: int = 300_000
@@ -78,6 +77,8 @@ class AuditedHold:
     expires_ms: int
     beyond: Decimal
     """What of it would be overage."""
+    book: AuditedBook
+    """Its price is locked."""
 
     @property
     def from_grants(self) -> Decimal:
@@ -95,6 +96,8 @@ class AuditedStatement:
     plan: str
     start_ms: int
     end_ms: int
+    price: Decimal | None
+    """Money for one credit of overage."""
     opening: Decimal
     used: Decimal
     overage: Decimal
@@ -115,7 +118,7 @@ class AuditedAlert:
 class AuditedAccount:
     plan: str
     anchor_ms: int
-    plan_credits: Mapping[str, Decimal]
+    schedule: AuditedSchedule
     next_plan: str = ""
     months: int = 0
     start_ms: int = 0
@@ -147,7 +150,7 @@ class AuditedAccount:
         return max(NOTHING, self.ceiling - self.overage - aside)
 
     def used_of_base(self, at_ms: int) -> tuple[Decimal, Decimal]:
-        if self.plan_credits[self.plan]:
+        if self.schedule.plans_at(at_ms).credits[self.plan]:
             return self.used_in_period, self.opening + self.granted - self.voided
         live = [grant for grant in self.grants if grant.begun and grant.counts_at(at_ms)]
         base = sum((grant.amount for grant in live), NOTHING)
@@ -250,16 +253,15 @@ class AuditedAccount:
             NOTHING,
         )
         closing += self.held
-        self.statements.append(
-            AuditedStatement(
-                self.plan, self.start_ms, at_ms, self.opening, self.used_in_period, self.overage, closing
-            )
-        )
+        # Half open: the plans of the boundary's own instant belong to the next period.
+        price = self.schedule.plans_at(at_ms if begun else at_ms - 1).overage_prices[self.plan]
+        sums = (self.opening, self.used_in_period, self.overage, closing)
+        self.statements.append(AuditedStatement(self.plan, self.start_ms, at_ms, price, *sums))
         self.opening, self.used_in_period, self.overage = closing, NOTHING, NOTHING
         self.granted, self.voided, self.sent = NOTHING, NOTHING, set()
 
     def monthly(self, at_ms: int) -> None:
-        amount = self.plan_credits[self.plan]
+        amount = self.schedule.plans_at(at_ms).credits[self.plan]
         if amount:
             day = datetime.fromtimestamp(at_ms // 1000, UTC).date().isoformat()
             self.grant(f"monthly:{day}", "monthly", amount, now_ms=at_ms, expires_ms=self.end_ms)
@@ -308,6 +310,10 @@ class Auditor:
     clock_ms: int = 0
     answers: dict[tuple[str, str, str], _FirstAnswer] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
+    schedule: AuditedSchedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.schedule = AuditedSchedule([self.rules.plans])
 
     def judge(
         self, accepted_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
@@ -325,7 +331,7 @@ class Auditor:
             account.settle(self.clock_ms)
         return {name: account.balance(self.clock_ms) for name, account in self.accounts.items()}
 
-    def _judge(self, claim: UsageClaim | CommandClaim | Malformed | None) -> Verdict:
+    def _judge(self, claim: UsageClaim | CommandClaim | PublicationClaim | Malformed | None) -> Verdict:
         if claim is None:
             return Verdict("tick")
         if isinstance(claim, Malformed):
@@ -335,9 +341,21 @@ class Auditor:
         repeated = self._repeated(claim)
         if repeated is not None:
             return repeated
+        if isinstance(claim, PublicationClaim):
+            return self._publish(claim)
         return self._use(claim) if isinstance(claim, UsageClaim) else self._obey(claim)
 
-    def _repeated(self, claim: UsageClaim | CommandClaim) -> Verdict | None:
+    def _publish(self, claim: PublicationClaim) -> Verdict:
+        outside = self._outside_window(claim)
+        if outside:
+            return Verdict("dead_letter", outside, claim.account, claim.event_id)
+        reason = self.schedule.publish(claim.content, claim.effective_ms, self.clock_ms)
+        self._answered(claim, "" if reason == "duplicate" else reason, NOTHING)
+        if reason == "duplicate":
+            return Verdict("duplicate", "", claim.account, claim.event_id)
+        return Verdict("refused" if reason else "accepted", reason, claim.account, claim.event_id)
+
+    def _repeated(self, claim: UsageClaim | CommandClaim | PublicationClaim) -> Verdict | None:
         first = self._known(claim)
         if first is None:
             return None
@@ -348,12 +366,14 @@ class Auditor:
         reason = first.reason or ("duplicate" if isinstance(claim, UsageClaim) else "")
         return Verdict("duplicate", reason, claim.account, claim.event_id, NOTHING, first.rated, balance)
 
-    def _outside_window(self, claim: UsageClaim | CommandClaim) -> str:
+    def _outside_window(self, claim: UsageClaim | CommandClaim | PublicationClaim) -> str:
         if claim.occurred_ms < self.clock_ms - self.rules.window_ms:
             return "too_late"
         return "too_early" if claim.occurred_ms > self.clock_ms + self.rules.ahead_ms else ""
 
-    def _answered(self, claim: UsageClaim | CommandClaim, reason: str, rated: Decimal) -> None:
+    def _answered(
+        self, claim: UsageClaim | CommandClaim | PublicationClaim, reason: str, rated: Decimal
+    ) -> None:
         identity = (claim.account, claim.source, claim.event_id)
         self.answers[identity] = _FirstAnswer(claim.fingerprint, self.clock_ms, reason, rated)
 
@@ -364,10 +384,12 @@ class Auditor:
             reason = "late"
         if account is None or reason:
             return Verdict("dead_letter", reason, claim.account, claim.event_id)
-        return self._charge_or_deny(claim, account)
+        price = self.schedule.book_at(self.clock_ms).price(claim.service, claim.data)
+        if price is None:
+            return Verdict("dead_letter", "unpriced", claim.account, claim.event_id)
+        return self._charge_or_deny(claim, account, price * claim.images)
 
-    def _charge_or_deny(self, claim: UsageClaim, account: AuditedAccount) -> Verdict:
-        cost = price_of_image(claim.service, claim.data) * claim.images
+    def _charge_or_deny(self, claim: UsageClaim, account: AuditedAccount, cost: Decimal) -> Verdict:
         available = account.available(self.clock_ms)
         reason = self._denial(account, available) if account.closed or cost > available else ""
         self._answered(claim, reason, cost)
@@ -386,7 +408,11 @@ class Auditor:
             return "account_closed"
         if available > 0:
             return "insufficient_credits"
-        return "plan_paused" if account.plan in self.rules.free_plans else "credits_exhausted"
+        return "plan_paused" if account.plan in self._plans.free else "credits_exhausted"
+
+    @property
+    def _plans(self) -> AuditedPlans:
+        return self.schedule.plans_at(self.clock_ms)
 
     def _obey(self, claim: CommandClaim) -> Verdict:
         outside = self._outside_window(claim)
@@ -419,16 +445,16 @@ class Auditor:
         plan = claim.data["plan"]
         if claim.account in self.accounts:
             return "account_exists"
-        if plan not in self.rules.plan_credits:
+        if plan not in self._plans.credits:
             return "unknown_plan"
-        account = AuditedAccount(plan, self.clock_ms, self.rules.plan_credits)
+        account = AuditedAccount(plan, self.clock_ms, self.schedule)
         self.accounts[claim.account] = account
         account.begin(self.clock_ms)
         account.monthly(self.clock_ms)
         return ""
 
     def _change_plan(self, claim: CommandClaim, account: AuditedAccount) -> str:
-        new, credits_ = claim.data["plan"], self.rules.plan_credits
+        new, credits_ = claim.data["plan"], self._plans.credits
         if new not in credits_:
             return "unknown_plan"
         if new == account.next_plan:
@@ -437,7 +463,7 @@ class Auditor:
         if more <= 0:
             account.next_plan = new
             return ""
-        was_free = account.plan in self.rules.free_plans
+        was_free = account.plan in self._plans.free
         if was_free:
             account.state(self.clock_ms, begun=True)
         account.plan = account.next_plan = new
@@ -463,15 +489,19 @@ class Auditor:
         data, name = claim.data, claim.data["hold_id"]
         if name in account.holds or self._ended(account, name):
             return "hold_exists"
-        available = account.available(self.clock_ms)
-        cost: Decimal = data["amount"] if "amount" in data else data["unit"] * data["images"]
-        if data.get("partial"):
-            cost = data["unit"] * max(1, min(data["images"], int(available // data["unit"])))
+        available, book = account.available(self.clock_ms), self.schedule.book_at(self.clock_ms)
+        cost: Decimal = data["amount"]
+        if "usage" in data:
+            unit, images = book.price(data["usage"].service, data["usage"].data), data["usage"].images
+            if unit is None:
+                return "unpriced"
+            fit = max(1, min(images, int(available // unit)))
+            cost = unit * (fit if data["partial"] else images)
         if cost > available:
             account.note_denial(self.clock_ms)
             return self._denial(account, available)
         taken, beyond = _burn(account.usable(self.clock_ms), cost)
-        account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000, beyond)
+        account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000, beyond, book)
         return ""
 
     def _capture(self, claim: CommandClaim, account: AuditedAccount) -> str:
@@ -484,7 +514,10 @@ class Auditor:
         outside = self._outside_window(usage)
         if outside:
             return outside
-        cost = price_of_image(usage.service, usage.data) * usage.images
+        price = hold.book.price(usage.service, usage.data)
+        if price is None:
+            return "unpriced"
+        cost = price * usage.images
         if cost > hold.credits:
             return "exceeds_hold"
         beyond = account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
@@ -505,7 +538,10 @@ class Auditor:
             return "too_late"
         if age_ms < -self.rules.ahead_ms:
             return "too_early"
-        self._charge_or_deny(usage, account)
+        price = self.schedule.book_at(self.clock_ms).price(usage.service, usage.data)
+        if price is None:
+            return "unpriced"
+        self._charge_or_deny(usage, account, price * usage.images)
         return ""
 
     def _release(self, claim: CommandClaim, account: AuditedAccount) -> str:
@@ -514,7 +550,7 @@ class Auditor:
         account.end_hold(claim.data["hold_id"], "hold_released", NOTHING, self.clock_ms)
         return ""
 
-    def _known(self, claim: UsageClaim | CommandClaim) -> _FirstAnswer | None:
+    def _known(self, claim: UsageClaim | CommandClaim | PublicationClaim) -> _FirstAnswer | None:
         first = self.answers.get((claim.account, claim.source, claim.event_id))
         horizon = self.rules.window_ms + self.rules.ahead_ms
         return None if first is None or first.accepted_ms < self.clock_ms - horizon else first
@@ -550,7 +586,7 @@ class Auditor:
         data = claim.data
         if "overage_ceiling" in data:
             ceiling = data["overage_ceiling"]
-            if ceiling is not None and account.plan in self.rules.free_plans:
+            if ceiling is not None and self._plans.overage_prices[account.plan] is None:
                 return "overage_not_offered"
             account.ceiling = None if ceiling is None else Decimal(str(ceiling))
         if data.get("alert_thresholds") is not None:
@@ -589,12 +625,7 @@ def months_after(start_ms: int, months: int) -> int:
 
 def rules_from_plan_file(path: Path, command_keys: Mapping[str, bytes]) -> AuditRules:
     """The rules with the plans of a published file and every other bound at its default."""
-    plans = json.loads(path.read_text())["plans"]
-    return AuditRules(
-        command_keys=command_keys,
-        plan_credits={plan["plan"]: Decimal(plan["monthly_credits"]) for plan in plans},
-        free_plans=frozenset(plan["plan"] for plan in plans if not plan["paid"]),
-    )
+    return AuditRules(command_keys, plans_of(json.loads(path.read_text()), 0))
 
 
 DEAD_LETTER_CLASSES: Mapping[str, str] = {

@@ -11,8 +11,6 @@ from hashlib import sha256
 from typing import Any
 from unicodedata import category
 
-from tests.simulation.auditor_prices import price_of_image
-
 SERVICES = (
     "image_generation", "background_removal", "image_analysis", "upscaling", "post_processing",
     "transparent_background",
@@ -31,6 +29,13 @@ VERBS = (
     "readmit",
 )
 COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
+SCHEDULE = "__schedule__"
+PUBLICATION_TYPES = {
+    "org.apimage.schedule.price_book.v1": "services",
+    "org.apimage.schedule.plan_catalog.v1": "plans",
+}
+"""Type → what its content has beside version and effective_from."""
+CONTENT_BYTES_MAX = 65_536
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
@@ -85,6 +90,19 @@ class CommandClaim:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class PublicationClaim:
+    """`content` is believed to be a book or plans, once it has the right parts and its own hash."""
+
+    source: str
+    event_id: str
+    occurred_ms: int
+    fingerprint: bytes
+    content: dict[str, Any]
+    effective_ms: int
+    account: str = SCHEDULE
+
+
 class NotValidError(Exception):
     """Something is not as the rules want it."""
 
@@ -105,7 +123,7 @@ def parse(
     headers: Sequence[tuple[str, bytes]],
     event_bytes_max: int,
     command_keys: Mapping[str, bytes],
-) -> UsageClaim | CommandClaim | Malformed | None:
+) -> UsageClaim | CommandClaim | PublicationClaim | Malformed | None:
     """What a record claims; None for a tick."""
     try:
         need(value is not None and len(value) <= event_bytes_max)
@@ -146,14 +164,18 @@ def _json(value: bytes) -> Any:
     return json.loads(value.decode(), parse_constant=refuse, parse_float=real)
 
 
-def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) -> UsageClaim | CommandClaim:
+def _claim(
+    event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]
+) -> UsageClaim | CommandClaim | PublicationClaim:
     kind, subject, data = event.get("type"), event.get("subject"), event.get("data")
-    need(isinstance(kind, str) and (kind in USAGE_TYPES or kind in COMMAND_TYPES))
+    need(isinstance(kind, str) and kind in {*USAGE_TYPES, *COMMAND_TYPES, *PUBLICATION_TYPES})
     need(event.get("specversion") == "1.0")
     for name in ("id", "source"):
         text = event.get(name)
         need(text and _text(text))
-    need(isinstance(subject, str) and ACCOUNT_ID.fullmatch(subject) and key == subject.encode())
+    is_account = isinstance(subject, str) and ACCOUNT_ID.fullmatch(subject)
+    need(subject == SCHEDULE if kind in PUBLICATION_TYPES else is_account)
+    need(key == str(subject).encode())
     need(isinstance(data, dict) and _levels(data) <= LEVELS_MAX)
     assert isinstance(kind, str)
     assert isinstance(data, dict)
@@ -165,9 +187,26 @@ def _claim(event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]) 
             *identity, _instant(event.get("time")), fingerprint(kind, data), service, images, data
         )
     _check_signature(event, keys)
+    if kind in PUBLICATION_TYPES:
+        return _publication(kind, event, data)
     order = _command_data(COMMAND_TYPES[kind], data, event)
     return CommandClaim(
         *identity, _instant(event.get("time")), fingerprint(kind, data), COMMAND_TYPES[kind], order
+    )
+
+
+def _publication(kind: str, event: dict[str, Any], data: dict[str, Any]) -> PublicationClaim:
+    need(data.keys() == {"content", "sha256"})
+    content = data["content"]
+    need(
+        isinstance(content, dict) and content.keys() == {"version", "effective_from", PUBLICATION_TYPES[kind]}
+    )
+    whole = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    need(len(whole) <= CONTENT_BYTES_MAX and data["sha256"] == sha256(whole).hexdigest())
+    at_ms, effective_ms = _instant(event.get("time")), _instant(content["effective_from"])
+    need(0 <= effective_ms < YEAR_2300_MS)
+    return PublicationClaim(
+        event["source"], event["id"], at_ms, fingerprint(kind, data), content, effective_ms
     )
 
 
@@ -254,13 +293,12 @@ def _hold_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dict[s
         need(not data.get("partial"))
         return {"hold_id": name, "seconds": seconds, "amount": _amount(data["credits"])}
     usage = _nested_usage(data["usage"], set(), event)
-    unit = price_of_image(usage.service, usage.data)
     return {
         "hold_id": name,
         "seconds": seconds,
-        "unit": unit,
-        "images": usage.images,
+        "usage": usage,
         "partial": data.get("partial"),
+        "amount": Decimal(0),
     }
 
 

@@ -1,5 +1,6 @@
 """The prices of the product's rules, section 1, typed in a second time."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -42,3 +43,32 @@ def output_pixels(data: dict[str, Any]) -> Decimal:
 def _by_megapixel(pixels: Decimal) -> int:
     whole, rest = divmod(pixels, MEGAPIXEL)
     return max(1, min(9, int(whole) + (1 if rest else 0)))
+
+
+def price_by_book(book: Mapping[str, Any], service: str, data: dict[str, Any]) -> Decimal | None:
+    """Credits of one image by a published book; None where it has no price."""
+    terms = book["services"].get(service)
+    if terms is None:
+        return None
+    base = _base(terms["price"], data)
+    if base is None or not (data.get("transparent_background") and service != "transparent_background"):
+        return base
+    extra = terms.get("transparent_background")
+    return None if extra is None else base + Decimal(extra)
+
+
+def _base(price: Mapping[str, Any], data: dict[str, Any]) -> Decimal | None:
+    if price["rule"] == "flat":
+        return Decimal(price["credits"])
+    if price["rule"] == "megapixels":
+        whole, rest = divmod(output_pixels(data), MEGAPIXEL)
+        by_size = (whole + (1 if rest else 0)) * Decimal(price["credits_per_megapixel"])
+        return max(Decimal(price["least"]), min(Decimal(price["most"]), by_size))
+    assert price["rule"] == "quality_by_size"
+    pixels = Decimal(data["width"]) * Decimal(data["height"])
+    row = next(
+        tier["credits"]
+        for tier in price["tiers"]
+        if tier["pixels_max"] is None or pixels <= tier["pixels_max"]
+    )
+    return min(Decimal(row[data["quality"]]), Decimal(price["cap"])) if data["quality"] in row else None

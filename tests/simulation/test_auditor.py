@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.load.record import CommandKey, command, instant
 from tests.simulation.auditor import Auditor, AuditRules, Verdict, one_month_after
+from tests.simulation.auditor_schedule import AuditedPlans
 
 KEY = CommandKey(key_id="test", secret=b"0123456789abcdef0123456789abcdef")
 NOON = 1_795_003_200_000
@@ -18,8 +19,13 @@ def _auditor(plan: str = "free") -> Auditor:
     auditor = Auditor(
         AuditRules(
             command_keys={"test": KEY.secret},
-            plan_credits={"free": Decimal(10), "paid": Decimal(10)},
-            free_plans=frozenset({"free"}),
+            plans=AuditedPlans(
+                0,
+                "first",
+                credits={"free": Decimal(10), "paid": Decimal(10)},
+                free=frozenset({"free"}),
+                overage_prices={"free": None, "paid": Decimal(1)},
+            ),
         )
     )
     opened = command(KEY, "open", "a", id="open", time_ms=NOON, data={"plan": plan})

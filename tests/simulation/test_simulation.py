@@ -78,6 +78,7 @@ def statements(partition: Partition) -> list[AuditedStatement]:
             each["plan"],
             parse_instant(each["period_start"]),
             parse_instant(each["period_end"]),
+            None if each["overage_price"] is None else Decimal(each["overage_price"]),
             *(Decimal(each[name]) for name in ("opening", "used", "overage", "closing")),
         )
         for each in sorted(partition.of("statements"), key=lambda each: each["account_id"])

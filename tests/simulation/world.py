@@ -18,9 +18,12 @@ from tests.builders import (
     TICK,
     Partition,
     Record,
+    catalog,
     command,
+    flat_book,
     issue_grant,
     open_account,
+    publication,
     record,
     usage,
 )
@@ -66,6 +69,8 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
         return _broken(random, account, number, at)
     if draw < 0.62:
         return _readmission(random, number, at, sent)
+    if draw < 0.65:
+        return _publication(random, number, at)
     return _usage(random, account, number, at)
 
 
@@ -174,6 +179,26 @@ _KINDS: list[tuple[str, dict[str, Any]]] = [
     ("post_processing", {"output_width": 3000, "output_height": 1000}),
     ("transparent_background", {"note": "kept"}),
 ]
+
+
+def _publication(random: Random, number: int, at: int) -> dict[str, Any]:
+    """New prices or plans, at times too soon, under an old name, with a plan or a service less, or a wrong hash."""
+    effective = at + random.choice([59_000, 60_000, HOUR_MS, HOUR_MS, 40 * HOUR_MS])
+    version = random.choice([f"v{number}", f"v{number}", f"v{number - 9}", "2026-01"])
+    amount = random.choice(["0.5", "2", "7", "60"])
+    if random.random() < 0.4:
+        less = random.choice(["", "", "", "pro"])
+        content = catalog(version, effective_from=effective, without=less, starter=amount, free="3")
+        for each in content["plans"]:
+            if each["plan"] == random.choice(["starter", "gold", "gold"]):
+                each["overage_price"] = random.choice(["0.5", None])
+    else:
+        content = flat_book(version, effective_from=effective, image_analysis=amount)
+        content["services"]["upscaling"]["price"] |= {"credits_per_megapixel": amount, "most": "61"}
+        if random.random() < 0.1:
+            del content["services"]["post_processing"]
+    sha256 = "0" * 64 if random.random() < 0.05 else ""
+    return publication(content, at=at, command_id=f"b{number}", sha256=sha256)
 
 
 def _again(random: Random, at: int, sent: list[dict[str, Any]]) -> dict[str, Any]:
