@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.domain.plans import PlanCatalog
 from pipeline.domain.price_book import PriceBook
@@ -22,6 +23,14 @@ class Core:
     """Key id → secret, to verify commands."""
 
 
+class Identities(Protocol):
+    """What was answered within the hot window and a little longer. A dict is one."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The packed first answer to an identity, or None."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionView:
     """What the shell lends the core of one partition's state. The core does not change it."""
@@ -31,7 +40,7 @@ class PartitionView:
     published: Mapping[bytes, bytes]
     """The content of every version in the cursor's schedules, by its key; empty before the first batch."""
     accounts: Mapping[bytes, bytes]
-    identities: Mapping[bytes, bytes]
+    identities: Identities
     due_accounts: Callable[[int, int], Sequence[bytes]]
     """(clock_ms, limit) → keys of accounts whose next boundary has come, in order of (boundary, key)."""
 

@@ -257,7 +257,8 @@ class FirstAnswer:
 IDENTITY_KEY_BYTES: Final = 16
 _ANSWER: Final = Struct(">8sBqQQ")
 _PACKED: Final = Struct(f">{IDENTITY_KEY_BYTES}s{_ANSWER.size}s")
-IDENTITY_ANSWER_BYTES: Final = _ANSWER.size
+IDENTITY_BYTES: Final = _PACKED.size
+"""Key and answer, packed: 49."""
 
 
 def encode_answer(
@@ -284,6 +285,6 @@ def pack_identities(identities: Mapping[bytes, bytes]) -> bytes:
 
 def unpack_identities(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and answers of one record. Raises ValueError when the length is not a multiple of 49 bytes."""
-    if len(packed) % _PACKED.size:
-        raise ValueError(f"expected a multiple of {_PACKED.size} bytes of identities, got {len(packed)}")
+    if len(packed) % IDENTITY_BYTES:
+        raise ValueError(f"expected a multiple of {IDENTITY_BYTES} bytes of identities, got {len(packed)}")
     return _PACKED.iter_unpack(packed)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.boundaries import Boundaries
+from pipeline.domain.instants import SECOND_MS
 from pipeline.kafka import (
     Consumer,
     KafkaError,
@@ -30,8 +31,8 @@ from pipeline.state import (
     decode_cursor,
     next_boundary_ms,
     row_digest,
-    unpack_identities,
 )
+from pipeline.stream.closed_hours import ClosedHours
 from pipeline.stream.ending import RefusedError
 from pipeline.stream.identities import IdentityIndex
 from pipeline.stream.memory import PartitionMemory
@@ -159,11 +160,22 @@ class Loader:
 
     def _read_identities(self, reader: Consumer, cursor: Cursor) -> IdentityIndex:
         rules = self._settings.rules
-        keep_ms = rules.hot_window_hours * HOUR_MS + rules.ahead_seconds_max * 1000
-        index = IdentityIndex(keep_ms=keep_ms)
-        for message in self._read(reader, IDENTITIES, since_ms=max(0, cursor.clock_ms - keep_ms)):
-            index.add(dict(unpack_identities(message.value() or b"")), clock_ms=message.timestamp()[1])
-            require_memory(self._settings, index.memory_bytes)
+        keep_ms = rules.hot_window_hours * HOUR_MS + rules.ahead_seconds_max * SECOND_MS
+        topic = self._place(IDENTITIES)
+        broker = admin(self._settings.kafka)
+        closed = ClosedHours(
+            directory=self._settings.home / "identities" / topic.topic / str(self._partition),
+            topic_id=topic_id(broker, topic.topic, timeout_seconds=REQUEST_SECONDS_MAX),
+            partition=self._partition,
+        )
+
+        def read(since_ms: int) -> Iterator[tuple[bytes, int]]:
+            for message in self._read(reader, IDENTITIES, since_ms=max(0, since_ms)):
+                yield message.value() or b"", message.timestamp()[1]
+
+        index = IdentityIndex(closed, keep_ms=keep_ms, clock_ms=cursor.clock_ms)
+        for memory_bytes in index.load(read):
+            require_memory(self._settings, memory_bytes)
         return index
 
     def _read(self, reader: Consumer, topic: str, *, since_ms: int | None = None) -> Iterator[Message]:

@@ -26,7 +26,7 @@ class PartitionMemory:
             cursor=self.cursor,
             published=self.published,
             accounts=self.accounts,
-            identities=self.identities.answers,
+            identities=self.identities,
             due_accounts=self.boundaries.due,
         )
 

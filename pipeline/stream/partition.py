@@ -20,7 +20,7 @@ from typing import Final
 from pipeline.metering import Batch, Core, Folded, LogRecord
 from pipeline.settings import Settings
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
-from pipeline.stream.ending import DEAD_LETTERS, end_process
+from pipeline.stream.ending import DEAD_LETTERS, end_by, end_process
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
 from pipeline.stream.memory import PartitionMemory
@@ -74,6 +74,7 @@ class PartitionMeter:
         self._arrived = asyncio.Event()
         self._given_up = threading.Event()
         self.task: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._batch_rows_max = shared.settings.worker.batch_rows_max
 
     async def take_over(self) -> None:
@@ -131,9 +132,20 @@ class PartitionMeter:
             await loop.run_in_executor(shared.threads, transaction.commit, folded)
             # Still ours: the meter of another generation has a memory of its own.
             memory.apply(folded)
+            if memory.identities.wants_closing and not self._is_closing:
+                self._is_closing = True
+                loop.run_in_executor(shared.threads, memory.identities.close_hours).add_done_callback(
+                    self._closed
+                )
             shared.require_memory()
             shared.collector.after(records)
             shared.room.set()
+
+    def _closed(self, closing: asyncio.Future[None]) -> None:
+        self._is_closing = False
+        error = closing.exception()
+        if error is not None:
+            end_by(error, f"partition {self.partition}: identities of a passed hour could not be closed")
 
     async def _fold(self, memory: PartitionMemory) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())
