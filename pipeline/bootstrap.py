@@ -32,6 +32,7 @@ def rules_of(rules: RuleSettings) -> Rules:
         event_bytes_max=rules.event_bytes_max,
         prepaid_months=rules.prepaid_months,
         boundary_accounts_max=rules.boundary_accounts_max,
+        publish_lead_ms=rules.publish_lead_seconds * SECOND_MS,
     )
 
 

@@ -31,12 +31,20 @@ _ENVELOPE: Final = {
 
 
 class Pricing:
-    """Answers lines of JSON with their price. `at` chooses the book for all of them."""
+    """Answers lines of JSON with their price. `at` chooses the book for all of them, and `book` is one."""
 
-    def __init__(self, rules: RuleSettings, *, at: Instant | None = None, explain: bool = False) -> None:
+    def __init__(
+        self,
+        rules: RuleSettings,
+        *,
+        at: Instant | None = None,
+        book: PriceBook | None = None,
+        explain: bool = False,
+    ) -> None:
         self._event_bytes_max = rules.event_bytes_max
         self._books = price_books()
         self._at = at
+        self._given = book
         self._explain = explain
 
     def answer(self, number: int, line: bytes) -> bytes:
@@ -69,6 +77,8 @@ class Pricing:
         return orjson.dumps({**answer, **_explanation(rated, parsed)} if self._explain else answer)
 
     def _book(self, event: dict[str, Any]) -> PriceBook | Invalid:
+        if self._given is not None:
+            return self._given
         if self._at is not None:
             return self._in_force(self._at, "")
         for name in ("accepted_at", "time"):

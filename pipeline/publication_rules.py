@@ -40,7 +40,8 @@ def _published(work: Work, publication: Publication, place: Place) -> int:
             offset = max(ref.offset, 0)  # What came with a release came before the log.
             work.records.append(emit.publication_repeated(publication, "", offset, place))
             return ACCEPTED_CODE
-    refused = refusal(work.books if is_book else work.catalogs, version, place.accepted_at)
+    schedule, lead_ms = work.books if is_book else work.catalogs, work.core.rules.publish_lead_ms
+    refused = refusal(schedule, version, at=place.accepted_at, lead_ms=lead_ms)
     work.records.append(emit.publication_result(publication, refused, place))
     if refused is not None:
         return REASON_CODES[refused.reason]

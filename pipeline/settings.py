@@ -52,6 +52,8 @@ class RuleSettings(_Group):
     prepaid_months: int = Field(default=12, ge=0, le=120)
     """When a prepaid grant ends that does not say so itself; 0: never. The same for all workers, for ever: a replay
     under another value gives other balances."""
+    publish_lead_seconds: int = Field(default=60, ge=1, le=86_400)
+    """A price book or plan catalogue takes force at least this long after it was put into the log."""
     boundary_accounts_max: int = Field(default=2000, ge=1)
     """Accounts that one tick advances at most, so that a storm of expiries never holds up usage."""
 

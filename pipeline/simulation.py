@@ -16,13 +16,17 @@ from pipeline.client.commands import CommandKey, signed
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
+from pipeline.published import content_hash
 from pipeline.state import next_boundary_ms
 from pipeline.validate_command import COMMANDS
+from pipeline.validate_publication import PUBLICATIONS
+from schemas.publication import SCHEDULE_SUBJECT
 from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 
 THROW_AWAY_KEY_ID: Final = "simulation"
 OFFLINE: Final = "simulation"
 """In place of the id of a Kafka topic."""
+_SIGNED: Final = frozenset({*COMMANDS, *PUBLICATIONS})
 
 
 class Line(NamedTuple):
@@ -120,7 +124,7 @@ class Simulation:
             accepted_at = self._clock.accepted_at(event)
         except (ValueError, OverflowError) as error:
             raise BadLineError(f"line {number}, accepted_at: {error}") from error
-        if event.get("type") in COMMANDS:
+        if event.get("type") in _SIGNED:
             event = self._command(event, number, accepted_at)
         subject = event.get("subject")
         key = subject.encode() if isinstance(subject, str) else None
@@ -130,6 +134,8 @@ class Simulation:
         """The command with what it leaves out, signed when signatures are not what is being tried."""
         if self._key is None:
             return event
+        if event["type"] in PUBLICATIONS:
+            event = _whole_publication(event)
         filled = {
             "specversion": "1.0",
             "id": f"line-{number}",
@@ -151,6 +157,14 @@ class Simulation:
         self._balances.update(
             {record.key: record.value for record in folded.records if record.topic == ACCOUNT_BALANCES}
         )
+
+
+def _whole_publication(event: dict[str, Any]) -> dict[str, Any]:
+    """With its subject, and the hash of its content, if it leaves them out."""
+    data = event.get("data")
+    if isinstance(data, dict) and isinstance(data.get("content"), dict):
+        data = {"sha256": content_hash(orjson.dumps(data["content"])), **data}
+    return {"subject": SCHEDULE_SUBJECT, **event, "data": data}
 
 
 _TICKED: Final = {"outcome": "tick", "reason": "", "credits": "0", "balance_after": None}
@@ -185,6 +199,7 @@ def _of_command(record: dict[str, Any]) -> dict[str, Any]:
         "detail",
         "hold",
         "plan_change",
+        "publication",
         "shortage",
         "account_id",
     )

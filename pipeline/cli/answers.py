@@ -13,8 +13,8 @@ _SHOWN: Final = {
         "event_id", "source", "account_id", "service", "outcome", "credits", "rated_credits", "balance_after",
     ),
     "command_result": (
-        "command_id", "account_id", "type", "outcome", "first_outcome", "detail", "hold", "plan_change", "shortage",
-        "balance_after", "available_after",
+        "command_id", "account_id", "type", "outcome", "first_outcome", "detail", "hold", "plan_change",
+        "publication", "shortage", "balance_after", "available_after",
     ),
 }  # fmt: skip
 
@@ -72,6 +72,10 @@ def _command_words(answer: dict[str, Any]) -> str:
     parts: list[str] = []
     if answer["reason"]:
         parts.append(f"{answer['reason']}: {answer['detail']}" if answer["detail"] else answer["reason"])
+    if answer["publication"]:
+        version = answer["publication"]
+        parts.append(f"{version['version']} from {version['effective_from']}")
+        return ", ".join([f"partition {answer['partition']}", *parts])
     if answer["shortage"]:
         shortage = answer["shortage"]
         parts.append(f"required {shortage['required']}, available {shortage['available']}")

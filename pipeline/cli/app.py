@@ -15,6 +15,7 @@ from pipeline.cli import (
     periods,
     plan,
     price,
+    price_book,
     send,
     services,
     simulate,
@@ -69,9 +70,9 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
 _register(USE, demo.demo, send.send)
-for group in (account, plan, hold):
+for group in (account, plan, price_book, hold):
     group.register()
-    app.add_typer(group.app, name=group.__name__.rpartition(".")[2], rich_help_panel=USE)
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), rich_help_panel=USE)
 dead_letters.register()
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
 _register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, look.explain, look.sql)

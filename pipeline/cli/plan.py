@@ -1,16 +1,23 @@
-"""`creditstream plan …`: which plans there are, and the plan of an account."""
+"""`creditstream plan …`: which plans there are, the plan of an account, and new plans for a running deployment."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
+from pipeline.cli import publishing
 from pipeline.cli.commanding import Account, CommandId, Json, checked, command
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
+from pipeline.cli.price_book import FILE_OR_VERSION, At, Bundled
+
+if TYPE_CHECKING:
+    from pipeline.domain.plans import PlanCatalog
 
 FREE_PLAN: Final = "free"
 
-app = typer.Typer(no_args_is_help=True, help="Show the plans; change or cancel the plan of an account.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show and publish plans; change or cancel the plan of an account."
+)
 
 
 def change(
@@ -31,14 +38,18 @@ def cancel(account: Account, *, command_id: CommandId = "", as_json: Json = Fals
     change(account, FREE_PLAN, command_id=command_id, as_json=as_json)
 
 
-def list_plans(*, as_json: Json = False) -> None:
-    """List the plans that are in force now. Needs no Kafka."""
-    from pipeline.bootstrap import plan_catalogs
-    from pipeline.cli.output import write_json, write_table
+def list_plans(*, bundled: Bundled = False, as_json: Json = False) -> None:
+    """List the plans that are in force now in the running deployment."""
+    from pipeline.cli.output import say, write_json, write_table
     from pipeline.client.origin import now
     from pipeline.domain.credits import format_credits
 
-    catalog = [each for each in plan_catalogs() if each.effective_from <= now()][-1]
+    kind = publishing.plan_catalogs()
+    origin = "release" if bundled else "deployment"
+    refs = publishing.bundled_refs(kind) if bundled else max(publishing.schedules_of(kind).values(), key=len)
+    in_force = [each for each in refs if each.effective_from <= now()][-1]
+    content = publishing.content_of(kind, in_force.version).content
+    catalog = cast("PlanCatalog", publishing.read(kind, content))
     plans = [
         {
             "plan": each.plan_id,
@@ -51,8 +62,9 @@ def list_plans(*, as_json: Json = False) -> None:
         for each in catalog.plans.values()
     ]
     if as_json:
-        write_json({"version": catalog.version, "plans": plans})
+        write_json({"origin": origin, "version": catalog.version, "plans": plans})
         return
+    say(f"Version {catalog.version} of {'this release' if bundled else 'the running deployment'}.")
     names = ("plan", "monthly_credits", "period_months", "paid")
     rows = [
         [*(each[name] for name in names[:-1]), "yes" if each["paid"] else "no", _price(each)]
@@ -61,12 +73,43 @@ def list_plans(*, as_json: Json = False) -> None:
     write_table((*names, "overage credit"), rows)
 
 
+def versions(*, bundled: Bundled = False, as_json: Json = False) -> None:
+    """List the plan catalogues of the running deployment, and whether all partitions have them."""
+    publishing.versions(publishing.plan_catalogs(), bundled=bundled, as_json=as_json)
+
+
+def show(version: Annotated[str, typer.Argument(metavar="VERSION|FILE", help=FILE_OR_VERSION)]) -> None:
+    """Show a whole plan catalogue as JSON."""
+    publishing.show(publishing.plan_catalogs(), version)
+
+
+def publish(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON, as in schemas/plans/")],
+    *,
+    at: At = "",
+    command_id: CommandId = "",
+    as_json: Json = False,
+) -> None:
+    """Publish a plan catalogue: it counts from its effective_from on, at least two minutes from now.
+
+    Every plan that there was must still be in it. A running period keeps what it was given.
+    """
+    publishing.publish(publishing.plan_catalogs(), file, at, command_id, as_json=as_json)
+
+
 def _price(plan: Mapping[str, object]) -> str:
     return "not offered" if plan["overage_price"] is None else f"{plan['overage_price']} {plan['currency']}"
 
 
 def register() -> None:
     """Put the commands under `plan`."""
-    commands: dict[str, Callable[..., None]] = {"change": change, "cancel": cancel, "list": list_plans}
+    commands: dict[str, Callable[..., None]] = {
+        "change": change,
+        "cancel": cancel,
+        "list": list_plans,
+        "versions": versions,
+        "show": show,
+        "publish": publish,
+    }
     for name, each in commands.items():
         app.command(name, epilog=EXIT_CODES_HELP)(guarded(each))

@@ -16,6 +16,8 @@ class Rules:
     """When a prepaid grant ends that does not say so itself, counted from when it begins; 0: never (product.md 2)."""
     boundary_accounts_max: int
     """Accounts that one tick advances. By tick, not by batch: the result depends on the log alone."""
+    publish_lead_ms: int
+    """How long before it takes force a price book or plan catalogue must be in the log (design.md section 1: 60 s)."""
 
     @property
     def identity_ms(self) -> int:

@@ -14,16 +14,13 @@ from pipeline.domain.plans import PlanCatalog
 from pipeline.domain.price_book import PriceBook
 from pipeline.domain.reasons import Reason
 
-PUBLISH_LEAD_MS: Final = 60 * SECOND_MS
-"""A version takes force at least this long after its command was appended (design.md section 1), so that every
-partition has read it before the first event that it prices."""
 VERSIONS_MAX: Final = 100
 """Of price books, and of plan catalogues: each stands in every cursor, with about 130 bytes. Eight years of monthly
 changes."""
 
 
 def refusal(
-    schedule: Sequence[PriceBook | PlanCatalog], new: PriceBook | PlanCatalog, at: int
+    schedule: Sequence[PriceBook | PlanCatalog], new: PriceBook | PlanCatalog, *, at: int, lead_ms: int
 ) -> Refused | None:
     """Why `new` may not be published at `at`, after all of `schedule`; None: it may. The same content again is the
     caller's matter."""
@@ -31,10 +28,10 @@ def refusal(
         return Refused(Reason.VERSION_EXISTS, f"version {new.version!r} was published with other content")
     if len(schedule) >= VERSIONS_MAX:
         return Refused(Reason.TOO_MANY_VERSIONS, f"expected at most {VERSIONS_MAX} versions")
-    if new.effective_from < at + PUBLISH_LEAD_MS:
+    if new.effective_from < at + lead_ms:
         detail = (
-            f"expected effective_from at or after {format_instant(at + PUBLISH_LEAD_MS)}, "
-            f"{PUBLISH_LEAD_MS // SECOND_MS} s after the command, got {format_instant(new.effective_from)}"
+            f"expected effective_from at or after {format_instant(at + lead_ms)}, "
+            f"{lead_ms // SECOND_MS} s after the command, got {format_instant(new.effective_from)}"
         )
         return Refused(Reason.TAKES_FORCE_TOO_SOON, detail)
     newest = schedule[-1]

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     STATEMENT_DIFFERS = "statement_differs"
     ALERT_DIFFERS = "alert_differs"
     TABLE_DIGEST = "table_digest"
+    SCHEDULE_DIFFERS = "schedule_differs"
     ROLLUP_DIFFERS = "rollup_differs"
 
 

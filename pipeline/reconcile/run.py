@@ -16,6 +16,7 @@ from pipeline.reconcile.report import (
     PartitionReport,
     Report,
 )
+from pipeline.reconcile.schedules import check_schedules
 from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape
 from pipeline.reconcile.table import Table, read_table
 from pipeline.reconcile.topics import Log
@@ -60,6 +61,7 @@ def _reconcile(
     progress("reading the table")
     app_id, partitions = settings.worker.app_id, range(settings.kafka.partitions)
     tables = [read_table(log, app_id, partition) for partition in partitions]
+    check_schedules(tables, findings)
     checked: list[PartitionReport] = []
     for table in tables:
         progress(f"partition {table.partition}: waiting for the sink to pass offset {table.next_offset}")

@@ -1,7 +1,8 @@
 """The account table as the changelog has it: the cursor, and what reconcile needs of every row."""
 
+import json
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, Final
 
 import orjson
@@ -43,9 +44,18 @@ class Table:
     partition: int
     next_offset: int
     records_read: int
+    clock_ms: int
     digest_written: str
     digest_found: str
     rows: dict[str, TableRow]
+    versions: dict[str, tuple[str, int]]
+    """Of price books and plans by their keys: SHA-256 and, in epoch ms, from when on each counts."""
+    contents: dict[str, str]
+    """The SHA-256 of published content, computed from its row."""
+
+
+SCHEDULES: Final = {"price_books": "__price_book__/", "plan_catalogs": "__plan_catalog__/"}
+"""The cursor's schedules, and how the keys of their content begin."""
 
 
 def read_table(log: Log, app_id: str, partition: int) -> Table:
@@ -63,15 +73,29 @@ def read_table(log: Log, app_id: str, partition: int) -> Table:
         partition=partition,
         next_offset=cursor["next_offset"],
         records_read=cursor.get("partition_seq", 0),
+        clock_ms=cursor.get("clock_ms", 0),
         digest_written=cursor.get("digest", f"{0:032x}"),
         digest_found=f"{total:032x}",
         rows={key.decode(): _row(row) for key, row in newest.items() if not key.startswith(RESERVED)},
+        versions={
+            prefix + ref["version"]: (ref["sha256"], ref["effective_from"])
+            for name, prefix in SCHEDULES.items()
+            for ref in cursor.get(name, ())
+        },
+        contents={
+            key.decode(): _content_hash(row) for key, row in newest.items() if key.startswith(RESERVED)
+        },
     )
 
 
 def _digest(key: bytes, row: bytes) -> int:
     text = str(len(key)).encode() + b":" + key + row
     return int.from_bytes(blake2b(text, digest_size=16).digest(), "big")
+
+
+def _content_hash(content: bytes) -> str:
+    whole = json.dumps(json.loads(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(whole.encode()).hexdigest()
 
 
 def _row(row: bytes) -> TableRow:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -52,7 +52,8 @@ class Audited:
 
 def rules_of(settings: Settings) -> AuditRules:
     keys = {key: bytes.fromhex(secret.get_secret_value()) for key, secret in settings.command_keys.items()}
-    return rules_from_plan_file(PLAN_FILE, keys)
+    lead_ms = settings.rules.publish_lead_seconds * 1000
+    return replace(rules_from_plan_file(PLAN_FILE, keys), lead_ms=lead_ms)
 
 
 def audit_log(settings: Settings) -> Audited:

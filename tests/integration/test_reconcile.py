@@ -13,6 +13,7 @@ from pipeline.load.record import command, instant
 from pipeline.reconcile import Kind, Report, reconcile
 from pipeline.reconcile.partition import PartitionCheck
 from pipeline.reconcile.report import Findings
+from pipeline.reconcile.schedules import check_schedules
 from pipeline.reconcile.table import read_table
 from pipeline.reconcile.topics import OFFSET_BEGINNING, Log
 from pipeline.reconcile.warehouse import Warehouse
@@ -385,6 +386,33 @@ def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> 
     named = {(each.kind, each.where, each.account_id) for each in _report(deployment).differences}
     assert (Kind.TABLE_DIGEST, "changelog", "") in named
     assert (Kind.BALANCE_DIFFERS, "changelog", "forged") in named
+
+
+def test_published_content_that_is_not_what_the_cursor_says_is_named(deployment: Settings) -> None:
+    changelog, key = topics.changelog(deployment.worker.app_id), "__price_book__/2026-01"
+    _append(deployment, changelog, 0, b'{"version":"2026-01"}', key=key.encode())
+
+    named = {(each.kind, each.partition, each.event_id) for each in _report(deployment).differences}
+    assert (Kind.TABLE_DIGEST, 0, "") in named
+    assert (Kind.SCHEDULE_DIFFERS, 0, key) in named
+
+
+@pytest.mark.parametrize(("after_the_clock_ms", "is_named"), [(0, True), (1, False)])
+def test_a_version_that_one_partition_lacks_is_named_once_it_counts(
+    deployment: Settings, after_the_clock_ms: int, is_named: bool
+) -> None:
+    log = Log(deployment.kafka)
+    tables = [read_table(log, deployment.worker.app_id, partition) for partition in range(2)]
+    log.close()
+    key, at = "__price_book__/late", tables[1].clock_ms + after_the_clock_ms
+    tables[0].versions[key] = ("a1", at)
+    tables[0].contents[key] = "a1"
+    findings = Findings()
+    check_schedules(tables, findings)
+
+    assert [(each.kind, each.partition, each.event_id) for each in findings.listed] == (
+        [(Kind.SCHEDULE_DIFFERS, 1, key)] if is_named else []
+    )
 
 
 def test_what_the_worker_has_not_reached_is_no_difference(deployment: Settings) -> None:

@@ -30,6 +30,7 @@ class AuditRules:
     plans: AuditedPlans
     """What the deployment begins with; its first price book is the product's rules."""
     window_ms: int = 72 * 3_600_000
+    lead_ms: int = 60_000
     late_ms: int = 35 * 24 * 3_600_000
     ahead_ms: int = 300_000
     event_bytes_max: int = 262_144
@@ -349,7 +350,7 @@ class Auditor:
         outside = self._outside_window(claim)
         if outside:
             return Verdict("dead_letter", outside, claim.account, claim.event_id)
-        reason = self.schedule.publish(claim.content, claim.effective_ms, self.clock_ms)
+        reason = self.schedule.publish(claim.content, claim.effective_ms, self.clock_ms, self.rules.lead_ms)
         self._answered(claim, "" if reason == "duplicate" else reason, NOTHING)
         if reason == "duplicate":
             return Verdict("duplicate", "", claim.account, claim.event_id)

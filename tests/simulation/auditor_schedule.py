@@ -7,7 +7,6 @@ from typing import Any
 
 from tests.simulation.auditor_prices import price_by_book, price_of_image
 
-LEAD_MS = 60_000
 VERSIONS_MAX = 100
 
 
@@ -48,7 +47,7 @@ class AuditedSchedule:
     def book_at(self, at_ms: int) -> AuditedBook:
         return [each for each in self.books if each.effective_ms <= at_ms][-1]
 
-    def publish(self, content: Mapping[str, Any], effective_ms: int, now_ms: int) -> str:
+    def publish(self, content: Mapping[str, Any], effective_ms: int, now_ms: int, lead_ms: int) -> str:
         """Why it is refused, `duplicate` for what is there, or nothing."""
         known: list[AuditedPlans] | list[AuditedBook] = self.plans if "plans" in content else self.books
         for each in known:
@@ -56,7 +55,7 @@ class AuditedSchedule:
                 return "duplicate" if each.content == content else "version_exists"
         if len(known) >= VERSIONS_MAX:
             return "too_many_versions"
-        if effective_ms < now_ms + LEAD_MS:
+        if effective_ms < now_ms + lead_ms:
             return "takes_force_too_soon"
         if effective_ms < known[-1].effective_ms:
             return "before_the_newest"

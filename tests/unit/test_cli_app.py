@@ -54,7 +54,7 @@ def test_every_command_of_a_group_documents_the_exit_codes() -> None:
 
 
 def test_the_plans_are_listed_without_a_server() -> None:
-    result = CliRunner().invoke(app, ["plan", "list", "--json"])
+    result = CliRunner().invoke(app, ["plan", "list", "--bundled", "--json"])
     plans = {each["plan"]: each["monthly_credits"] for each in json.loads(result.stdout)["plans"]}
     assert (plans["free"], plans["pro"]) == ("50", "2500")
 

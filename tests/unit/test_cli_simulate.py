@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from pipeline.bootstrap import load_core
 from pipeline.cli.app import app
+from pipeline.domain.instants import parse_instant
 from pipeline.settings import Settings
 from pipeline.simulation import Simulation
+from tests.builders import flat_book
 
 NOON = "2026-11-23T12:00:00Z"
 OPEN = {
@@ -188,3 +190,21 @@ def test_overage_goes_to_its_ceiling_and_stands_in_the_balance() -> None:
     assert (denied["outcome"], denied["reason"]) == ("denied", "insufficient_credits")
     names = ("posted", "overage_ceiling", "overage", "available", "period_used")
     assert [balance[name] for name in names] == ["0", "10", "8", "2", "508"]
+
+
+def test_a_price_book_that_is_published_counts_from_its_instant_on() -> None:
+    at, before, after = "2026-11-23T13:00:00Z", "2026-11-23T12:59:59.999Z", "2026-11-23T13:00:00Z"
+    book = flat_book("new", effective_from=parse_instant(at), image_analysis="3")
+    published = {"type": "org.apimage.schedule.price_book.v1", "data": {"content": book}, "accepted_at": NOON}
+    kind = "org.apimage.usage.image_analysis.v1"
+    lines = [
+        {**command("open", plan="pro"), "accepted_at": NOON},
+        published,
+        removal("e1", type=kind, accepted_at=before),
+        removal("e2", type=kind, accepted_at=after),
+    ]
+
+    told = simulated(lines)
+
+    assert told[1]["publication"]["version"] == "new"
+    assert [each["credits"] for each in told[2:]] == ["1", "3"]
