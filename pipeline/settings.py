@@ -7,9 +7,9 @@ then the environment: `CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS`, `CREDITSTREAM_WOR
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 STATE_FILE = "settings.json"
@@ -112,6 +112,59 @@ class ClientSettings(_Group):
     """Without a further outcome for this long, `send` and the account commands stop waiting."""
 
 
+class GatewaySettings(_Group):
+    """The HTTP gateway. Every copy has these limits for itself."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    """Both, or a proxy before the gateway that ends TLS."""
+    connections_max: int = Field(default=1000, ge=1)
+    """Open connections and running requests; beyond it, 503 at once."""
+    head_seconds_max: float = Field(default=10, gt=0)
+    """For the head of a connection's first request; between requests a connection may rest for `idle_seconds_max`."""
+    idle_seconds_max: int = Field(default=75, ge=1)
+    body_bytes_max: int = Field(default=2_000_000, ge=1024)
+    body_seconds_max: float = Field(default=10, gt=0)
+    """For a whole body, however slowly it drips."""
+    batch_events_max: int = Field(default=1000, ge=1)
+    rate_per_second: int = Field(default=2000, ge=1)
+    """Of one key: each request costs one, each further event of a batch too."""
+    rate_burst: int = Field(default=5000, ge=1)
+    """What a key that rested may do at once. At least `batch_events_max`."""
+    in_flight_events_max: int = Field(default=20_000, ge=1)
+    """Events and commands that wait for Kafka's acknowledgement; beyond it, 503 with Retry-After."""
+    delivery_timeout_ms: int = Field(default=10_000, ge=100)
+    """Without an acknowledgement for this long an event is answered `not_acknowledged`."""
+    outcome_timeout_ms: int = Field(default=5000, ge=1)
+    """For the answer to a command, and for outcomes with `?wait=outcome`."""
+    start_seconds_max: int = Field(default=120, ge=1)
+    """For reading balances and keys before the first request."""
+    balances_accounts_max: int = Field(default=1_000_000, ge=1)
+    """Accounts whose balance is kept in memory, about 1.5 kB each; the longest unchanged are asked of ClickHouse."""
+    read_wait_ms: int = Field(default=1000, ge=0)
+    """A read waits at most so long for what was written before it."""
+    queries_max: int = Field(default=8, ge=1, le=64)
+    """Questions to ClickHouse at one time, exports too; others wait up to `query_wait_ms`, then 503."""
+    query_wait_ms: int = Field(default=5000, ge=1)
+    page_rows_max: int = Field(default=1000, ge=1, le=10_000)
+    shutdown_seconds_max: int = Field(default=20, ge=1)
+    """For requests that are running when the gateway is told to stop."""
+    demo_key: SecretStr = SecretStr("")
+    """Of the local stack only: a key that may do everything, made with the other secrets."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.rate_burst < self.batch_events_max:
+            raise ValueError(
+                "expected a rate_burst of at least batch_events_max, else a full batch never passes"
+            )
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("expected tls_cert_file and tls_key_file, got one of them")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that a deployment decides. Validated together; secrets are masked when shown."""
 
@@ -128,6 +181,7 @@ class Settings(BaseSettings):
     sink: SinkSettings = SinkSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     client: ClientSettings = ClientSettings()
+    gateway: GatewaySettings = GatewaySettings()
     command_key_id: str = Field(default="", max_length=64)
     command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Key id → secret (hex, 32 bytes or more). Held by gateway, CLI and workers; never by producers."""

@@ -20,6 +20,8 @@ ACCOUNT_ALERTS: Final = "metering.account-alerts.v1"
 DEAD_LETTERS: Final = "metering.dead-letters.v1"
 IDENTITIES: Final = "metering.identities.v1"
 SINK_PLANS: Final = "metering.sink-plans.v1"
+API_KEYS: Final = "metering.api-keys.v1"
+ADMIN_ACTIONS: Final = "metering.admin-actions.v1"
 
 RECORD_BYTES_MAX: Final = 4_194_304
 """Largest record on a topic that repeats producers' bytes (base64 grows them by a third)."""
@@ -67,6 +69,9 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
             config=big,
         ),
         Topic(name=SINK_PLANS, cleanup="compact"),
+        Topic(name=API_KEYS, cleanup="compact"),
+        # Who did what by the gateway: for as long as a year's accounts are looked into.
+        Topic(name=ADMIN_ACTIONS, cleanup="delete", retention_ms=400 * DAY_MS),
         Topic(
             name=changelog(app_id),
             cleanup="compact",

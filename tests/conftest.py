@@ -4,6 +4,7 @@ import importlib
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -67,11 +68,18 @@ def clickhouse(session_directory: Path) -> Iterator[ClickHouseSettings]:
 @pytest.fixture
 def settings(kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path: Path) -> Iterator[Settings]:
     """A deployment of its own: a topic prefix, an empty database, a state directory, a command key."""
+    with own_settings(kafka, clickhouse, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def own_settings(kafka: KafkaSettings, clickhouse: ClickHouseSettings, home: Path) -> Iterator[Settings]:
+    """As the fixture `settings`, for those that live longer than one test."""
     name = uuid.uuid4().hex[:12]
     database = f"test_{name}"
     stack.execute(clickhouse, f"CREATE DATABASE {database}")
     yield Settings(
-        home=tmp_path,
+        home=home,
         kafka=kafka.model_copy(update={"topic_prefix": f"t{name}."}),
         clickhouse=clickhouse.model_copy(update={"database": database}),
         command_key_id=COMMAND_KEY_ID,

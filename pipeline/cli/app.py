@@ -79,5 +79,5 @@ _register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, loo
 _register(LOOK, watch.tail, watch.reconcile)
 _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
-_register("Programs of a deployment", services.late_lane, services.setup)
+_register("Programs of a deployment", services.late_lane, services.gateway, services.setup)
 _register("Measure it", bench.bench)

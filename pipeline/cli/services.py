@@ -53,3 +53,11 @@ def setup() -> None:
             Exit.REFUSED, "the topics or tables are not as they must be", why=str(error)
         ) from error
     say("Topics and tables are ready.")
+
+
+def gateway() -> None:
+    """Run an HTTP gateway: events, holds and accounts over HTTP, for holders of API keys. Ends on SIGTERM."""
+    from pipeline.gateway.server import run
+    from pipeline.settings import Settings
+
+    run(Settings())

@@ -141,7 +141,10 @@ def recover(settings: Settings, name: str) -> str:
     """Start the worker with an event waiting in every partition; how long until each is answered."""
     feed = Feed(settings.kafka)
     feed.send(
-        *[open_account(account=f"{name}{number}", at=NOW_MS, command_id=f"{name}{number}") for number in range(64)]
+        *[
+            open_account(account=f"{name}{number}", at=NOW_MS, command_id=f"{name}{number}")
+            for number in range(64)
+        ]
     )
     feed.flush()
     outcomes = Outcomes(settings.kafka)

@@ -23,7 +23,13 @@ from schemas.shapes import CARRIED, SHAPES, USAGE
 from schemas.shapes import COMMANDS as COMMAND_SHAPES
 
 ASYNCAPI: dict[str, Any] = yaml.safe_load((ROOT / "asyncapi.yaml").read_text(encoding="utf-8"))
-INTERNAL = {topics.IDENTITIES, topics.SINK_PLANS, topics.changelog("app")}
+INTERNAL = {
+    topics.IDENTITIES,
+    topics.SINK_PLANS,
+    topics.API_KEYS,
+    topics.ADMIN_ACTIONS,
+    topics.changelog("app"),
+}
 
 
 @pytest.fixture

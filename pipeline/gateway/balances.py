@@ -1,0 +1,126 @@
+"""Balances and API keys in memory: two compacted topics, read from their start and followed.
+
+A read sees everything that was answered before it began, by whichever gateway: it asks where the topic ends and waits
+for that place. It also waits, within a bound, for what this gateway had acknowledged for the account.
+"""
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from pipeline.client.outcomes import Position
+from pipeline.gateway.answers import Answers
+from pipeline.gateway.keys import KeyRing, command_secrets
+from pipeline.gateway.problems import ProblemError
+from pipeline.gateway.tail import Place, Signal, Tail
+from pipeline.kafka import KafkaException, Message
+from pipeline.settings import Settings
+from schemas.topics import ACCOUNT_BALANCES, API_KEYS
+
+MARKS_MAX: Final = 100_000
+"""Accounts whose last acknowledged event is remembered; a forgotten one is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A balance as it is read."""
+
+    balance: dict[str, Any] | None
+    """None: not in memory."""
+    is_behind: bool
+    """Whether something that this gateway has acknowledged may not be in it yet."""
+
+
+class Views:
+    """Owns the two views. `start` blocks until both are complete."""
+
+    def __init__(self, settings: Settings, answers: Answers) -> None:
+        self._settings = settings
+        self._most = settings.gateway.balances_accounts_max
+        self._seconds = settings.gateway.read_wait_ms / 1000
+        self._answers = answers
+        self._signal = Signal()
+        self._lock = threading.Lock()
+        self._balances: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+        """Account → partition and record, the longest unchanged first."""
+        self._written: OrderedDict[str, Position] = OrderedDict()
+        """Account → what this gateway last had acknowledged for it, until a read has waited for it."""
+        self.keys = KeyRing(command_secrets(settings))
+        self.tail = Tail(
+            settings,
+            (ACCOUNT_BALANCES, API_KEYS),
+            begin="earliest",
+            take=self._take,
+            moved=self._signal.moved,
+        )
+
+    @property
+    def accounts(self) -> int:
+        """How many balances are in memory."""
+        return len(self._balances)
+
+    async def start(self) -> None:
+        """Read both topics to their present end. Raises TimeoutError when that takes too long."""
+        await asyncio.to_thread(self.tail.start)
+        ends = await asyncio.to_thread(self.tail.ends)
+        seconds = self._settings.gateway.start_seconds_max
+        if not await self._signal.until(lambda: self._are_reached(ends), seconds):
+            raise TimeoutError(f"expected to read balances and keys within {seconds} s")
+
+    def wrote(self, account: str, position: Position) -> None:
+        """Kafka has acknowledged something for the account: reads wait for it from now on."""
+        self._written[account] = position
+        self._written.move_to_end(account)
+        if len(self._written) > MARKS_MAX:
+            self._written.popitem(last=False)
+
+    async def balance(self, account: str) -> Seen:
+        """The account's balance with everything that was answered before this call."""
+        position = self._written.get(account)
+        is_behind = position is not None and not await self._answers.until_answered(position, self._seconds)
+        if not is_behind and position is not None and self._written.get(account) == position:
+            del self._written[account]
+        await self.catch_up(account)
+        with self._lock:
+            found = self._balances.get(account)
+        return Seen(None if found is None else orjson.loads(found[1]), is_behind)
+
+    async def catch_up(self, account: str | None = None) -> None:
+        """Wait until the views have all that is committed now: of the account's partition, where it is known."""
+        ends = await self._ends()
+        with self._lock:
+            found = self._balances.get(account) if account else None
+        if found is not None:
+            own = ACCOUNT_BALANCES, found[0]
+            ends = {place: end for place, end in ends.items() if place == own}
+        if not await self._signal.until(lambda: self._are_reached(ends), self._seconds):
+            raise ProblemError("kafka_unavailable", "the balances are not up to date", retry_after=1)
+
+    async def _ends(self) -> dict[Place, int]:
+        try:
+            return await asyncio.to_thread(self.tail.ends)
+        except KafkaException as error:
+            raise ProblemError("kafka_unavailable", "Kafka does not answer", retry_after=1) from error
+
+    def _are_reached(self, ends: Mapping[Place, int]) -> bool:
+        return all(self.tail.has_reached(place, end) for place, end in ends.items())
+
+    def _take(self, messages: list[Message]) -> None:
+        keys_topic = self._settings.kafka.topic_prefix + API_KEYS
+        with self._lock:
+            for message in messages:
+                key, value, partition = message.key(), message.value(), message.partition()
+                if message.topic() == keys_topic:
+                    self.keys.apply(value if isinstance(value, bytes) else None)
+                elif isinstance(key, bytes) and isinstance(value, bytes):
+                    assert partition is not None
+                    account = key.decode()
+                    self._balances[account] = partition, value
+                    self._balances.move_to_end(account)
+            while len(self._balances) > self._most:
+                self._balances.popitem(last=False)

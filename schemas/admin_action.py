@@ -1,0 +1,24 @@
+"""Admin actions: who did what through the gateway, on `metering.admin-actions.v1`, kept 400 days."""
+
+from schemas.base import UtcInstant, WireModel
+
+
+class AdminAction(WireModel):
+    """One action, after its end."""
+
+    at: UtcInstant
+    """The gateway's clock."""
+    action: str
+    """`account.<command>`, `key.create` or `key.revoke`."""
+    key_id: str
+    key_name: str
+    """Whose key it was."""
+    account_id: str
+    """Empty for actions on keys."""
+    subject: str
+    """The command's id, or the id of the key that was made or revoked."""
+    result: str
+    """`done`, or the code of the problem."""
+    request_id: str
+    client: str
+    """Address of the caller as the gateway saw it."""

@@ -1,0 +1,270 @@
+"""What the HTTP gateway takes and answers, beside the CloudEvents themselves: see `/docs` of a running gateway.
+
+Amounts are decimal strings, instants RFC 3339 in UTC, as everywhere on the wire. Errors are RFC 9457 problems.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from schemas.account_balance import GrantBalance, OpenHold
+from schemas.account_command import (
+    ChangePlan,
+    CloseAccount,
+    Configure,
+    IssueGrant,
+    Note,
+    OpenAccount,
+    PlaceHold,
+)
+from schemas.base import AccountId, Count, CreditAmount, NotNegative, OpenModel, UtcInstant, WireModel
+from schemas.command_result import HoldAnswer, PlanChangeAnswer
+from schemas.held_usage import CapturedUsage
+
+Scope: TypeAlias = Literal["ingest", "hold", "read", "admin"]
+"""`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `admin`: operators'
+commands and keys. None of them includes another."""
+
+BoundAccount: TypeAlias = AccountId | None
+"""May be left out by a key that is bound to one account."""
+
+
+class PlaceHoldRequest(PlaceHold):
+    """`POST /v1/holds`: set credits aside before the work."""
+
+    account_id: BoundAccount = None
+
+
+class CaptureHoldRequest(WireModel):
+    """`POST /v1/holds/{hold_id}/capture`: charge what was done, at most what is held; the rest goes back."""
+
+    account_id: BoundAccount = None
+    usage: CapturedUsage
+
+
+class ReleaseHoldRequest(WireModel):
+    """`POST /v1/holds/{hold_id}/release`: give everything back."""
+
+    account_id: BoundAccount = None
+    reason: Note = ""
+
+
+class OpenAccountRequest(OpenAccount):
+    """`POST /v1/accounts`."""
+
+    account_id: AccountId
+
+
+class GrantRequest(IssueGrant):
+    """`POST /v1/accounts/{account_id}/grants`."""
+
+
+class VoidGrantRequest(WireModel):
+    """`POST /v1/accounts/{account_id}/grants/{grant_id}/void`."""
+
+    reason: Note = ""
+
+
+class ChangePlanRequest(ChangePlan):
+    """`POST /v1/accounts/{account_id}/plan`."""
+
+
+class ConfigureRequest(Configure):
+    """`PATCH /v1/accounts/{account_id}/settings`."""
+
+
+class CloseAccountRequest(CloseAccount):
+    """`POST /v1/accounts/{account_id}/close`."""
+
+
+class CommandAnswer(WireModel):
+    """A command was obeyed, now or, of a `duplicate`, before. A refusal is a `Problem`."""
+
+    account_id: AccountId
+    command_id: str
+    """The `Idempotency-Key`, or one that was made up."""
+    outcome: Literal["accepted", "duplicate"]
+    hold: HoldAnswer | None
+    """Of hold, capture and release. `credits`: what is set aside; of a capture what was charged."""
+    plan_change: PlanChangeAnswer | None
+    balance_after: CreditAmount
+    """What is posted."""
+    available_after: CreditAmount
+    """What can be used: posted less held, and what room there is for overage."""
+    accepted_at: UtcInstant
+    partition: Count
+    offset: Count
+    """Where the command stands in the input log."""
+
+
+class EventOutcome(WireModel):
+    """What became of one event; with `?wait=outcome`."""
+
+    outcome: Literal["metered", "denied", "duplicate", "dead_letter"]
+    reason: str
+    """Empty when metered. Of a duplicate of a denied event: why that was denied."""
+    credits: NotNegative
+    """What was charged for this copy: 0 unless metered."""
+    rated_credits: NotNegative
+    """What it costs by the price book; of a duplicate, what the first copy cost."""
+    balance_after: CreditAmount | None
+
+
+class EventResult(WireModel):
+    """The verdict on one event."""
+
+    index: Count
+    """Which of the batch, from 0."""
+    id: str | None
+    source: str | None
+    status: Literal["accepted", "duplicate", "rejected", "not_acknowledged"]
+    """`accepted`: in the log, acknowledged by Kafka. `duplicate` is known with `?wait=outcome` only. `rejected`: not in
+    the log, or a dead letter; sending it again as it is ends the same. `not_acknowledged`: send it again, same id."""
+    code: str = ""
+    """Why it was rejected: a reason of dead letters, or `account_not_allowed`; else empty."""
+    pointer: str = ""
+    """JSON pointer into the event."""
+    detail: str = ""
+    partition: Count | None = None
+    offset: Count | None = None
+    """Where it stands in the input log, once accepted."""
+    outcome: EventOutcome | None = None
+    """With `?wait=outcome`; null when it did not come in time."""
+
+
+class EventsAnswer(WireModel):
+    """The verdict on a batch, one result for each event and in its order."""
+
+    accepted: Count
+    duplicate: Count
+    rejected: Count
+    not_acknowledged: Count
+    results: list[EventResult]
+
+
+class EstimateStep(WireModel):
+    rule: str
+    detail: str
+    credits_per_image: NotNegative
+
+
+class EstimateItem(WireModel):
+    """The price of one usage, or why it has none."""
+
+    credits: NotNegative | None
+    service: str | None = None
+    images: Count | None = None
+    credits_per_image: NotNegative | None = None
+    price_book: str | None = None
+    steps: list[EstimateStep] = Field(default=[])
+    code: str = ""
+    pointer: str = ""
+    detail: str = ""
+
+
+class EstimateUsage(OpenModel):
+    """`type` (CloudEvents type or service) and `data` of a usage event; whatever else it has is ignored."""
+
+    type: str
+    data: dict[str, Any] = Field(default={})
+
+
+class EstimateRequest(WireModel):
+    """`POST /v1/estimate`."""
+
+    usages: Annotated[list[EstimateUsage], Field(min_length=1)]
+
+
+class EstimateAnswer(WireModel):
+    """Prices by the book that is in force now. Nothing is set aside: that is a hold."""
+
+    credits: NotNegative
+    """Of all that have a price."""
+    items: list[EstimateItem]
+
+
+class ParameterFault(WireModel):
+    where: str
+    """Such as `query/from`."""
+    detail: str
+
+
+class Problem(OpenModel):
+    """RFC 9457, `application/problem+json`. Decide by `code`; `title` and `detail` are for people."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457. Decide by `code`."})
+
+    type: str
+    """`/problems/<code>`, relative to the gateway."""
+    title: str
+    status: int
+    code: str
+    detail: str
+    retryable: bool
+    """Whether the same request may succeed later without anything being changed."""
+    pointer: str | None = None
+    """JSON pointer into the request's body."""
+    request_id: str | None = None
+    required: str | None = None
+    """With 402: what it takes."""
+    available: str | None = None
+    """With 402: what there is."""
+    resets_at: str | None = None
+    """With 402: when the period ends, and new credits come with it."""
+    errors: list[ParameterFault] | None = None
+
+
+class NewKeyRequest(WireModel):
+    """`POST /v1/keys`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
+    accounts: Annotated[list[AccountId], Field(min_length=1, max_length=1000)] | None = None
+    """What it may touch; null: every account."""
+
+
+class KeyAnswer(WireModel):
+    """A key without its secret."""
+
+    key_id: str
+    name: str
+    scopes: list[Scope]
+    accounts: list[AccountId] | None
+    created_at: UtcInstant
+    created_by: str
+    revoked_at: UtcInstant | None
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A new key. `key` is shown this once and kept nowhere."""
+
+    key: str
+
+
+class KeysAnswer(WireModel):
+    keys: list[KeyAnswer]
+
+
+class BalanceAnswer(WireModel):
+    """`GET /v1/accounts/{account_id}/balance`."""
+
+    account_id: AccountId
+    plan: str
+    next_plan: str
+    status: Literal["open", "closed"]
+    posted: CreditAmount
+    held: NotNegative
+    available: CreditAmount
+    overage_ceiling: NotNegative | None
+    overage: NotNegative
+    alert_thresholds: list[Count]
+    holds: list[OpenHold]
+    grants: list[GrantBalance]
+    period_used: NotNegative
+    period_start: UtcInstant
+    period_end: UtcInstant
+    entry_seq: Count
+    accepted_at: UtcInstant
+    """The newest event or command that changed it."""
+    is_behind: bool
+    """Whether events that this gateway has acknowledged may not be in it yet: no worker was in time."""
