@@ -125,7 +125,12 @@ def _encode_ref(ref: VersionRef) -> dict[str, Any]:
 
 def _decode_ref(fields: dict[str, Any]) -> VersionRef:
     """Before versions could be published, every one came with a release."""
-    return VersionRef(**{"offset": BUNDLED, **fields})
+    return VersionRef(
+        version=fields["version"],
+        sha256=fields["sha256"],
+        effective_from=fields["effective_from"],
+        offset=fields.get("offset", BUNDLED),
+    )
 
 
 def _expect_version(came: object, known: int, what: str) -> None:

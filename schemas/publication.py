@@ -40,7 +40,7 @@ class PublishedPlanCatalog(WireModel):
 class ScheduleEnvelope(SignedEnvelope):
     """A signed CloudEvent about the schedule of the whole deployment."""
 
-    subject: Literal["__schedule__"]
+    subject: Literal["__schedule__"]  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen)
     """No account, and the record's Kafka key."""
 
 

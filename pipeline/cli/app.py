@@ -21,6 +21,7 @@ from pipeline.cli import (
     simulate,
     stack,
     watch,
+    what_if,
 )
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
 from pipeline.cli.output import write
@@ -77,6 +78,7 @@ dead_letters.register()
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
 _register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, look.explain, look.sql)
 _register(LOOK, watch.tail, watch.reconcile)
+_register(LOOK, what_if.what_if)
 _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
 _register("Programs of a deployment", services.late_lane, services.gateway, services.setup)

@@ -43,11 +43,11 @@ def refusal(
         return Refused(Reason.BEFORE_THE_NEWEST, detail)
     if isinstance(new, PlanCatalog):
         assert isinstance(newest, PlanCatalog), "a schedule holds versions of one kind"
-        return _lost_plan(newest, new)
+        return lost_plan(newest, new)
     return None
 
 
-def _lost_plan(newest: PlanCatalog, new: PlanCatalog) -> Refused | None:
+def lost_plan(newest: PlanCatalog, new: PlanCatalog) -> Refused | None:
     """An account may be on any plan that was ever published, and one with overage must get a price for it."""
     for plan_id, plan in newest.plans.items():
         kept = new.plans.get(plan_id)
