@@ -8,8 +8,8 @@ prices' and nothing else's. Memory holds one partition at a time: twice its acco
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
-from typing import Any, Final, NamedTuple, cast
+from itertools import islice
+from typing import Final, NamedTuple, cast
 
 import orjson
 
@@ -17,26 +17,18 @@ from pipeline.bootstrap import load_core
 from pipeline.boundaries import Boundaries
 from pipeline.client.schedule import DeploymentReader
 from pipeline.domain.credits import NO_CREDITS, Credits, parse_credits
-from pipeline.domain.instants import HOUR_MS, Instant, format_instant
-from pipeline.domain.schedules import lost_plan
+from pipeline.domain.instants import HOUR_MS
 from pipeline.emit import OutRecord
 from pipeline.kafka import Message
 from pipeline.metering import Batch, Core, Folded, LogRecord, PartitionView, initial_cursor
-from pipeline.published import canonical, plan_catalog
 from pipeline.settings import Settings
 from pipeline.state import (
-    BUNDLED,
-    Cursor,
-    VersionRef,
     identity_accepted_at_ms,
     next_boundary_ms,
-    plan_catalog_key,
-    price_book_key,
 )
+from pipeline.what_if_schedule import Change, Live, as_begun, changed
 from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_EVENTS, COMMAND_RESULTS, METERED_RECORDS
 
-ADDED: Final = "what-if"
-"""The name of a version that stands beside those that were published."""
 SLICE_RECORDS: Final = 5000
 """Folded at once, in each of the two runs."""
 
@@ -80,29 +72,6 @@ class Result:
     """Partitions in which the run as recorded did not end as the live table stands."""
 
 
-class NotComparableError(Exception):
-    """The version cannot take that place in the schedule."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Another price book or plan catalogue (`is_plans`) in the schedule: in the place of the version `replaces`, or
-    beside all that there are, from `since` on until the next one takes force."""
-
-    content: Mapping[str, Any]
-    is_plans: bool
-    replaces: str
-    since: Instant | None
-
-
-class Live(NamedTuple):
-    """What the live table says of one partition."""
-
-    partition: int
-    cursor: Cursor
-    published: Mapping[bytes, bytes]
-
-
 def what_if(
     settings: Settings, changes: Sequence[Change], *, progress: Callable[[str], None] = lambda _: None
 ) -> Result:
@@ -130,8 +99,8 @@ def compare(
     core: Core, live: Live, log: Iterable[LogRecord], changes: Sequence[Change], result: Result
 ) -> None:
     """Fold the log of one partition in both runs and add what came of it. Raises NotComparableError."""
-    recorded = _Run(replace(core, bundled=_as_begun(live)), live.partition)
-    other = _Run(replace(core, bundled=_changed(live, changes)), live.partition)
+    recorded = _Run(replace(core, bundled=as_begun(live)), live.partition)
+    other = _Run(replace(core, bundled=changed(live, changes)), live.partition)
     rest = iter(log)
     while records := list(islice(rest, SLICE_RECORDS)):
         recorded.fold(records)
@@ -140,65 +109,6 @@ def compare(
     if (ended.digest, ended.partition_seq) != (stands.digest, stands.partition_seq):
         result.unlike_the_table.append(live.partition)
     _add(result, ended.partition_seq, recorded, other)
-
-
-def _as_begun(live: Live) -> dict[bytes, bytes]:
-    """What the partition began with; the rest was published in the log."""
-    books, catalogs = live.cursor.price_books, live.cursor.plan_catalogs
-    keys = [price_book_key(ref.version) for ref in books if ref.offset == BUNDLED]
-    keys += [plan_catalog_key(ref.version) for ref in catalogs if ref.offset == BUNDLED]
-    return {key: live.published[key] for key in keys}
-
-
-def _changed(live: Live, changes: Sequence[Change]) -> dict[bytes, bytes]:
-    """The whole schedule of today with the changes, from the first record on. Nobody sees a version before it takes
-    force, and what the log publishes is there already, so that it changes nothing."""
-    books = [_Version(ref, price_book_key, live.published) for ref in live.cursor.price_books]
-    catalogs = [_Version(ref, plan_catalog_key, live.published) for ref in live.cursor.plan_catalogs]
-    for change in changes:
-        _put(change, catalogs if change.is_plans else books)
-    for before, after in pairwise(sorted(catalogs, key=lambda each: each.effective_from)):
-        _require_plans(before.content, after.content)
-    return {each.key: each.content for each in (*books, *catalogs)}
-
-
-def _require_plans(before: bytes, after: bytes) -> None:
-    """An account may be on any of the plans before."""
-    lost = lost_plan(plan_catalog(before), plan_catalog(after))
-    if lost is not None:
-        raise NotComparableError(lost.detail)
-
-
-class _Version:
-    """One version of a schedule, to be changed."""
-
-    def __init__(
-        self, ref: VersionRef, key_of: Callable[[str], bytes], published: Mapping[bytes, bytes]
-    ) -> None:
-        self.version, self.effective_from, self.key_of = ref.version, ref.effective_from, key_of
-        self.key = key_of(ref.version)
-        self.content = published[self.key]
-
-
-def _put(change: Change, schedule: list[_Version]) -> None:
-    if change.since is not None:
-        newest = schedule[-1]
-        ref = VersionRef(version=ADDED, sha256="", effective_from=change.since, offset=BUNDLED)
-        own = {"version": ADDED, "effective_from": format_instant(change.since)}
-        content = canonical(orjson.dumps({**change.content, **own}))
-        schedule.append(_Version(ref, newest.key_of, {newest.key_of(ADDED): content}))
-        return
-    for each in schedule:
-        if each.version == change.replaces:
-            was = orjson.loads(each.content)
-            own = {name: was[name] for name in ("version", "effective_from")}
-            content = canonical(orjson.dumps({**change.content, **own}))
-            if change.is_plans:
-                _require_plans(each.content, content)
-            each.content = content
-            return
-    known = ", ".join(each.version for each in schedule)
-    raise NotComparableError(f"expected to replace one of {known}, got {change.replaces!r}")
 
 
 def _add(result: Result, records: int, recorded: "_Run", other: "_Run") -> None:

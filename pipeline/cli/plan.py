@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
-from pipeline.cli import publishing
+from pipeline.cli import contents, publishing
 from pipeline.cli.commanding import Account, CommandId, Json, checked, command
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
 from pipeline.cli.price_book import FILE_OR_VERSION, At, Bundled
@@ -44,12 +44,12 @@ def list_plans(*, bundled: Bundled = False, as_json: Json = False) -> None:
     from pipeline.client.origin import now
     from pipeline.domain.credits import format_credits
 
-    kind = publishing.plan_catalogs()
+    kind = contents.plan_catalogs()
     origin = "release" if bundled else "deployment"
     refs = publishing.bundled_refs(kind) if bundled else max(publishing.schedules_of(kind).values(), key=len)
     in_force = [each for each in refs if each.effective_from <= now()][-1]
-    content = publishing.content_of(kind, in_force.version).content
-    catalog = cast("PlanCatalog", publishing.read(kind, content))
+    content = contents.content_of(kind, in_force.version).content
+    catalog = cast("PlanCatalog", contents.read(kind, content))
     plans = [
         {
             "plan": each.plan_id,
@@ -75,12 +75,12 @@ def list_plans(*, bundled: Bundled = False, as_json: Json = False) -> None:
 
 def versions(*, bundled: Bundled = False, as_json: Json = False) -> None:
     """List the plan catalogues of the running deployment, and whether all partitions have them."""
-    publishing.versions(publishing.plan_catalogs(), bundled=bundled, as_json=as_json)
+    publishing.versions(contents.plan_catalogs(), bundled=bundled, as_json=as_json)
 
 
 def show(version: Annotated[str, typer.Argument(metavar="VERSION|FILE", help=FILE_OR_VERSION)]) -> None:
     """Show a whole plan catalogue as JSON."""
-    publishing.show(publishing.plan_catalogs(), version)
+    contents.show(contents.plan_catalogs(), version)
 
 
 def publish(
@@ -94,7 +94,7 @@ def publish(
 
     Every plan that there was must still be in it. A running period keeps what it was given.
     """
-    publishing.publish(publishing.plan_catalogs(), file, at, command_id, as_json=as_json)
+    publishing.publish(contents.plan_catalogs(), file, at, command_id, as_json=as_json)
 
 
 def _price(plan: Mapping[str, object]) -> str:

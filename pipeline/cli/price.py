@@ -43,7 +43,7 @@ def price(
 
 
 def _pricing(at: str, book: str, *, explain: bool) -> "Pricing":
-    from pipeline.cli import publishing
+    from pipeline.cli import contents
     from pipeline.domain.instants import parse_instant
     from pipeline.domain.price_book import PriceBook
     from pipeline.pricing import Pricing
@@ -53,8 +53,8 @@ def _pricing(at: str, book: str, *, explain: bool) -> "Pricing":
     if at and book:
         raise CliError(Exit.USAGE, "expected --at or --book, not both")
     if book:
-        kind = publishing.price_books()
-        options["book"] = publishing.read(kind, publishing.content_of(kind, book).content)
+        kind = contents.price_books()
+        options["book"] = contents.read(kind, contents.content_of(kind, book).content)
         assert isinstance(options["book"], PriceBook), "the kind says how content is read"
     if at:
         try:

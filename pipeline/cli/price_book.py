@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import publishing
+from pipeline.cli import contents, publishing
 from pipeline.cli.commanding import CommandId, Json
 from pipeline.cli.exits import EXIT_CODES_HELP, guarded
 
@@ -22,17 +22,17 @@ FILE_OR_VERSION = "A file, else a version of this release, else of the running d
 
 def list_books(*, bundled: Bundled = False, as_json: Json = False) -> None:
     """List the price books of the running deployment, and whether all partitions have them."""
-    publishing.versions(publishing.price_books(), bundled=bundled, as_json=as_json)
+    publishing.versions(contents.price_books(), bundled=bundled, as_json=as_json)
 
 
 def show(version: Annotated[str, typer.Argument(metavar="VERSION|FILE", help=FILE_OR_VERSION)]) -> None:
     """Show a whole price book as JSON."""
-    publishing.show(publishing.price_books(), version)
+    contents.show(contents.price_books(), version)
 
 
 def validate(file: File, *, as_json: Json = False) -> None:
     """Check a file by the worker's own rules. Exit code 4 and the place of the first fault when it is no price book."""
-    publishing.validate(publishing.price_books(), file, as_json=as_json)
+    contents.validate(contents.price_books(), file, as_json=as_json)
 
 
 def diff(
@@ -42,7 +42,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what changes from one price book to another."""
-    publishing.diff(publishing.price_books(), before, after, as_json=as_json)
+    contents.diff(contents.price_books(), before, after, as_json=as_json)
 
 
 def publish(file: File, *, at: At = "", command_id: CommandId = "", as_json: Json = False) -> None:
@@ -50,7 +50,7 @@ def publish(file: File, *, at: At = "", command_id: CommandId = "", as_json: Jso
 
     A version is immutable: the same content again is a duplicate, other content under its name is refused.
     """
-    publishing.publish(publishing.price_books(), file, at, command_id, as_json=as_json)
+    publishing.publish(contents.price_books(), file, at, command_id, as_json=as_json)
 
 
 def register() -> None:

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pipeline.cli import publishing
+from pipeline.cli import contents, publishing
 from pipeline.cli.commanding import Json
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
-    from pipeline.what_if import Change, Comparison, Result, Tally
+    from pipeline.what_if import Comparison, Result, Tally
+    from pipeline.what_if_schedule import Change
 
 ROWS_DEFAULT: Final = 20
 
@@ -38,8 +39,9 @@ def what_if(
     """
     from pipeline.cli.output import say, write_json
     from pipeline.settings import Settings
-    from pipeline.what_if import LogCutError, NotComparableError
+    from pipeline.what_if import LogCutError
     from pipeline.what_if import what_if as compare
+    from pipeline.what_if_schedule import NotComparableError
 
     changes = _changes({"price_book": price_book, "plans": plans}, replaces, since)
     try:
@@ -64,7 +66,7 @@ def what_if(
 
 def _changes(names: dict[str, str], replaces: str, since: str) -> "list[Change]":
     from pipeline.domain.instants import parse_instant
-    from pipeline.what_if import Change
+    from pipeline.what_if_schedule import Change
 
     given = {name: source for name, source in names.items() if source}
     if not given or (replaces and (since or len(given) > 1)):
@@ -78,15 +80,15 @@ def _changes(names: dict[str, str], replaces: str, since: str) -> "list[Change]"
         raise CliError(Exit.USAGE, "--since is no instant", why=str(error)) from error
     changes: list[Change] = []
     for name, source in given.items():
-        kind = publishing.plan_catalogs() if name == "plans" else publishing.price_books()
-        content = publishing.content_of(kind, source).content
-        publishing.read(kind, content)
+        kind = contents.plan_catalogs() if name == "plans" else contents.price_books()
+        content = contents.content_of(kind, source).content
+        contents.read(kind, content)
         place = "" if begins is not None else replaces or _in_force(kind)
         changes.append(Change(content=content, is_plans=name == "plans", replaces=place, since=begins))
     return changes
 
 
-def _in_force(kind: publishing.Kind) -> str:
+def _in_force(kind: contents.Kind) -> str:
     from pipeline.client.origin import now
 
     refs = max(publishing.schedules_of(kind).values(), key=len)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Final
 
 from pipeline.settings import Settings
-from pipeline.state import CURSOR_KEY, DIGEST_MODULUS, row_digest
+from pipeline.state import DIGEST_MODULUS, RESERVED_KEYS, row_digest
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS, changelog
 from tests.bench.reading import read_to_end
 
@@ -70,6 +70,5 @@ def written(settings: Settings) -> Results:
     rows: dict[bytes, bytes] = {}
     for message in read_to_end(settings.kafka, [changelog(settings.worker.app_id)]):
         rows[message.key() or b""] = message.value() or b""
-    rows.pop(CURSOR_KEY, None)
-    sums.add_rows(rows.items())
+    sums.add_rows((key, row) for key, row in rows.items() if not key.startswith(RESERVED_KEYS))
     return sums.results()

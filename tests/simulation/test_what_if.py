@@ -9,7 +9,8 @@ from pipeline import what_if
 from pipeline.domain.instants import Instant
 from pipeline.metering import Core
 from pipeline.state import VersionRef
-from pipeline.what_if import Change, Live, NotComparableError, Result, compare
+from pipeline.what_if import Result, compare
+from pipeline.what_if_schedule import Change, Live, NotComparableError
 from tests.builders import (
     NOON,
     Partition,
