@@ -3,6 +3,7 @@
 Defaults of librdkafka change between versions, ours must not: what correctness rests on is passed here.
 """
 
+import ctypes
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
@@ -24,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from pipeline.settings import KafkaSettings
+from pipeline.kafka_settings import KafkaSettings
 
 __all__ = [
     "TIMESTAMP_NOT_AVAILABLE",
@@ -37,6 +38,7 @@ __all__ = [
     "NewTopic",
     "Producer",
     "TopicPartition",
+    "abandon",
     "admin",
     "consumer",
     "list_offsets",
@@ -78,6 +80,11 @@ def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **opt
     if transactional_id is not None:
         config["transactional.id"] = kafka.topic_prefix + transactional_id
     return Producer(config)
+
+
+def abandon(producer: Producer) -> None:
+    """Leave a producer that a fork has copied: its threads stayed in the parent, and its end would wait for them."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
 
 
 def consumer(kafka: KafkaSettings, *, group_id: str | None = None, **options: Any) -> Consumer:

@@ -12,22 +12,14 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipeline.kafka_settings import KafkaSettings as KafkaSettings  # noqa: PLC0414  (a part of Settings)
+
 STATE_FILE = "settings.json"
 """In the state directory: where the local stack says which ports and secrets it chose."""
 
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KafkaSettings(_Group):
-    bootstrap_servers: str = "127.0.0.1:9092"
-    topic_prefix: str = Field(default="", pattern=r"^[a-z0-9.-]*$")
-    """Put before every topic name, transactional id and group id: two deployments on one cluster."""
-    partitions: int = Field(default=4, ge=1, le=1024)
-    replication_factor: int = Field(default=1, ge=1, le=9)
-    client_options: dict[str, str] = Field(default_factory=dict[str, str])
-    """librdkafka options for every client: TLS, SASL. Secrets belong in the environment."""
 
 
 class ClickHouseSettings(_Group):
@@ -100,7 +92,7 @@ class SchedulerSettings(_Group):
 
 
 class ClientSettings(_Group):
-    """The producer path: what services and the command line publish with."""
+    """What the command line publishes and waits with; services have `pipeline.client.options`."""
 
     queue_events_max: int = Field(default=100_000, ge=1)
     """Events that wait for the broker's acknowledgement; a full queue makes the caller wait."""

@@ -1,11 +1,15 @@
 """Builds usage events as producers publish them: CloudEvents 1.0, structured mode."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
+
+STRUCTURED_MODE: Final[list[tuple[str, str | bytes | None]]] = [
+    ("content-type", b"application/cloudevents+json; charset=utf-8")
+]
+"""The headers of a record whose value is the whole event."""
 
 
 def usage_type(service: str) -> str:
@@ -30,6 +34,10 @@ def usage_event(
 
 
 def encode(event: Mapping[str, Any]) -> tuple[bytes | None, bytes]:
-    """Key and value of the event's record. Without a subject there is no key; the stream says what is wrong."""
+    """Key and value of the event's record. Without a subject there is no key; the stream says what is wrong.
+
+    Raises TypeError, ValueError or RecursionError when the event holds what JSON in UTF-8 cannot say.
+    """
     subject = event.get("subject")
-    return subject.encode() if isinstance(subject, str) else None, orjson.dumps(event)
+    value = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return subject.encode() if isinstance(subject, str) else None, value

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
+from pipeline.client.events import STRUCTURED_MODE
 from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
@@ -17,9 +18,6 @@ QUIET: Final = {"log_level": 2}
 """librdkafka tells its troubles on stderr too; a person reads them once, from the error that we raise."""
 
 _FULL_QUEUE_POLL_SECONDS: Final = 0.1
-_STRUCTURED_MODE: Final[list[tuple[str, str | bytes | None]]] = [
-    ("content-type", b"application/cloudevents+json; charset=utf-8")
-]
 Report: TypeAlias = Callable[[KafkaError | None, Message], None]
 
 
@@ -74,7 +72,7 @@ class Publisher:
         deadline = time.monotonic() + self._timeout_seconds
         while True:
             try:
-                self._producer.produce(self._topic, value, key, headers=_STRUCTURED_MODE, on_delivery=report)
+                self._producer.produce(self._topic, value, key, headers=STRUCTURED_MODE, on_delivery=report)
             except BufferError:
                 if time.monotonic() > deadline:
                     raise
