@@ -28,6 +28,7 @@ def rules_of(rules: RuleSettings) -> Rules:
     return Rules(
         hot_window_ms=rules.hot_window_hours * HOUR_MS,
         late_ms=rules.late_window_days * DAY_MS,
+        reversal_ms=rules.reversal_days * DAY_MS,
         ahead_ms=rules.ahead_seconds_max * SECOND_MS,
         event_bytes_max=rules.event_bytes_max,
         prepaid_months=rules.prepaid_months,

@@ -3,22 +3,27 @@
 from typing import assert_never
 
 from pipeline import emit
+from pipeline.correction_rules import correct
 from pipeline.domain.account import Account
 from pipeline.domain.account_commands import obey
-from pipeline.domain.answers import Answer, Captured, Obeyed, Refused
-from pipeline.domain.commands import CaptureHold, Command, KnownUsage, PlaceHold, ReadmitUsage, ReleaseHold
+from pipeline.domain.answers import Captured, Obeyed, Refused
+from pipeline.domain.commands import (
+    CaptureHold,
+    Command,
+    PlaceHold,
+    ReadmitUsage,
+    ReleaseHold,
+    RerateUsage,
+    ReverseUsage,
+)
 from pipeline.domain.credits import NO_CREDITS
 from pipeline.domain.hold_commands import Surroundings
 from pipeline.domain.instants import Instant
 from pipeline.domain.ledger import Cause
-from pipeline.domain.price_book import book_in_force
-from pipeline.domain.rating import Unrated, rate
 from pipeline.domain.reasons import ACCEPTED_CODE, METERED_CODE, REASON_CODES, REASON_OF_CODE, Reason
-from pipeline.domain.subscriptions import Booked
 from pipeline.domain.usage import UsageEvent, identity_of
 from pipeline.emit import Place
 from pipeline.state import FirstAnswer
-from pipeline.usage_rules import charge_or_deny
 from pipeline.validate import LogRecord
 from pipeline.work import Work, hold_identity
 
@@ -35,8 +40,8 @@ def answer_command(work: Work, record: LogRecord, command: Command, place: Place
     if late is not None:
         work.dead_letter_of(record, command, *late, "/time", place)
         return
-    if isinstance(command.body, ReadmitUsage):
-        answer = _readmit(work, command.body, account, place)
+    if isinstance(command.body, ReadmitUsage | ReverseUsage | RerateUsage):
+        answer = correct(work, command, command.body, account, place)
     else:
         answer = obey(command, account, _surroundings(work, command, key, place))
     amount = NO_CREDITS
@@ -97,35 +102,6 @@ def _usage_fault(work: Work, key: bytes, usage: UsageEvent, place: Place) -> Ref
         return Refused(Reason.USAGE_ANSWERED, f"this usage event was answered at offset {first.offset}")
     late = work.outside_window(usage.occurred_at, place.accepted_at)
     return None if late is None else Refused(*late)
-
-
-def _readmit(work: Work, body: ReadmitUsage, account: Account | None, place: Place) -> Answer:
-    """Usage that is put back is judged anew, but for its lateness: that is as old as its first acceptance.
-
-    The index knows of every copy that was answered lately; who sent the command has looked further back.
-    """
-    usage = body.usage
-    if account is None:
-        return Refused(Reason.UNKNOWN_ACCOUNT, f"expected an open account, got {usage.account_id!r}")
-    identity = identity_of(usage.account_id.encode(), usage.source, usage.event_id)
-    first = work.first_answer(identity, place)
-    known = body.known if first is None else KnownUsage(first.offset, first.fingerprint == usage.fingerprint)
-    if known is not None and known.same_content:
-        return Refused(Reason.USAGE_ANSWERED, f"this usage event was answered at offset {known.offset}")
-    if known is not None:
-        detail = (
-            f"expected the content of the event at offset {known.offset}, which has the same source and id"
-        )
-        return Refused(Reason.CONFLICT, detail)
-    outside = work.outside_window(usage.occurred_at, body.accepted_at)
-    if outside is not None and not (
-        outside[0] is Reason.TOO_LATE and work.is_late(usage.occurred_at, body.accepted_at)
-    ):
-        return Refused(*outside)
-    rated = rate(usage, book_in_force(work.books, place.accepted_at))
-    if isinstance(rated, Unrated):
-        return Refused(Reason.UNPRICED, rated.detail)
-    return Obeyed(charge_or_deny(work, account, usage, identity, rated, place), Booked())
 
 
 def _meter_captured(work: Work, key: bytes, captured: Captured, account: Account, place: Place) -> None:

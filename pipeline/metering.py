@@ -14,6 +14,7 @@ from pipeline.core import Core, Folded, PartitionView, initial_cursor
 from pipeline.domain.commands import Command, Publication, Tick
 from pipeline.domain.usage import UsageEvent
 from pipeline.emit import OutRecord, Place
+from pipeline.evidence import NO_EVIDENCE, Evidence
 from pipeline.publication_rules import answer_publication
 from pipeline.state import DIGEST_MODULUS, encode_account, next_boundary_ms, row_digest
 from pipeline.usage_rules import answer_usage
@@ -41,9 +42,10 @@ class Batch:
         """Raises ValueError when the partition's schedule names content that it has not got."""
         self._work = Work(core, view)
 
-    def feed(self, records: Iterable[LogRecord]) -> None:
-        """Fold records, in the order of the log."""
+    def feed(self, records: Iterable[LogRecord], evidence: Evidence = NO_EVIDENCE) -> None:
+        """Fold records, in the order of the log. `evidence`: what `evidence.wanted` names of them and was found."""
         work = self._work
+        work.evidence = evidence
         rules, keys = work.core.rules, work.core.command_keys
         for record in records:
             place = work.next_place(record)

@@ -199,6 +199,7 @@ def _of_command(record: dict[str, Any]) -> dict[str, Any]:
         "detail",
         "hold",
         "plan_change",
+        "reversal",
         "publication",
         "shortage",
         "account_id",

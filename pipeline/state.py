@@ -19,6 +19,7 @@ from pipeline.domain.account import (
     Hold,
     PeriodTotals,
     Policy,
+    Reversed,
     Subscription,
 )
 from pipeline.domain.credits import NO_CREDITS, Credits
@@ -156,6 +157,7 @@ def encode_account(account: Account) -> bytes:
             "totals": tuple(account.totals),
             "policy": (account.policy.overage_ceiling, account.policy.thresholds),
             "alerted": account.alerted,
+            "reversals": [tuple(each) for each in account.reversals],
             "seq": account.entry_seq,
             "hash": account.entry_hash,
             "posted": account.posted,
@@ -226,6 +228,7 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         fields["closed"],
         DEFAULT_POLICY if fields["policy"] == _DEFAULT_POLICY else _decode_policy(*fields["policy"]),
         tuple(fields["alerted"]),
+        tuple([Reversed(*each) for each in fields["reversals"]]) if fields["reversals"] else (),
     )
 
 

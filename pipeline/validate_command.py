@@ -15,7 +15,10 @@ from pipeline.domain.commands import (
     OpenAccount,
     PlaceHold,
     ReadmitUsage,
+    RecordPlace,
     ReleaseHold,
+    RerateUsage,
+    ReverseUsage,
     VoidGrant,
 )
 from pipeline.domain.credits import Credits, parse_credits
@@ -158,6 +161,23 @@ def _readmit(event: dict[str, Any], data: dict[str, Any]) -> ReadmitUsage:
     return ReadmitUsage(_usage(event, data, _CAPTURED_USAGE), accepted_at, known)
 
 
+def _reverse(_: dict[str, Any], data: dict[str, Any]) -> ReverseUsage:
+    _note(data, "reason")
+    amount = None if data.get("credits") is None else _credits(data)
+    return ReverseUsage(_record_place(data), amount)
+
+
+def _rerate(_: dict[str, Any], data: dict[str, Any]) -> RerateUsage:
+    _note(data, "reason")
+    return RerateUsage(_record_place(data), _text(data, "price_book", 64))
+
+
+def _record_place(data: dict[str, Any]) -> RecordPlace:
+    names = ("partition", "offset", "event_offset")
+    record = _object(data, "record", frozenset(names))
+    return RecordPlace(*[_offset(record, name, "/data/record") for name in names])
+
+
 def _object(data: dict[str, Any], name: str, names: frozenset[str]) -> dict[str, Any]:
     value = data.get(name)
     if type(value) is dict and value.keys() == names:
@@ -220,6 +240,8 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Comman
     "capture": (_capture, frozenset({"hold_id", "usage"})),
     "release": (_release, frozenset({"hold_id", "reason"})),
     "readmit": (_readmit, frozenset({"usage", "letter", "known", "reason"})),
+    "reverse": (_reverse, frozenset({"record", "credits", "reason"})),
+    "rerate": (_rerate, frozenset({"record", "price_book", "reason"})),
 }
 COMMANDS: Final = {
     f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}": body for name, body in _BODIES.items()

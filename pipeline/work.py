@@ -21,6 +21,7 @@ from pipeline.domain.reasons import REASON_CODES, Reason
 from pipeline.domain.subscriptions import Booked, advance
 from pipeline.domain.usage import AccountId, Fingerprint, Identity, UsageEvent, identity_of
 from pipeline.emit import OutRecord, Place
+from pipeline.evidence import NO_EVIDENCE, Evidence
 from pipeline.published import plan_catalog, price_book
 from pipeline.state import (
     FirstAnswer,
@@ -62,6 +63,7 @@ class Work:
         self.places: dict[bytes, Place] = {}
         self.identities: dict[bytes, bytes] = {}
         self.dead_letters = 0
+        self.evidence: Evidence = NO_EVIDENCE
 
     def _read(
         self, refs: Sequence[VersionRef], key_of: Callable[[str], bytes], read: Callable[[bytes], Version]

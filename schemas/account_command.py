@@ -240,6 +240,33 @@ class ReadmitUsage(WireModel):
     reason: Note = ""
 
 
+class RecordPlace(WireModel):
+    """The metered record of a charge, and where in the log its usage stands. Partitions have the same numbers."""
+
+    partition: Offset
+    offset: Offset
+    """On the topic of metered records."""
+    event_offset: Offset
+    """In the log: the record's own `offset`."""
+
+
+class ReverseUsage(WireModel):
+    """Take a charge back, in whole or in part; the credits return to the grants that paid, the last used first."""
+
+    record: RecordPlace
+    credits: GrantCredits | None = None
+    """Left out or null: all that is left of it."""
+    reason: Note = ""
+
+
+class RerateUsage(WireModel):
+    """Take a charge back and charge the same usage by another price book of the schedule. Both or neither."""
+
+    record: RecordPlace
+    price_book: Annotated[str, Field(min_length=1, max_length=64, pattern=TEXT_PATTERN)]
+    reason: Note = ""
+
+
 class SignedEnvelope(Envelope):
     """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
@@ -318,6 +345,20 @@ class ReadmitUsageCommand(SignedEnvelope):
     data: ReadmitUsage
 
 
+class ReverseUsageCommand(SignedEnvelope):
+    """Take a charge back."""
+
+    type: Literal["org.apimage.account.reverse.v1"]
+    data: ReverseUsage
+
+
+class RerateUsageCommand(SignedEnvelope):
+    """Charge past usage by another price book."""
+
+    type: Literal["org.apimage.account.rerate.v1"]
+    data: RerateUsage
+
+
 AccountCommand: TypeAlias = Annotated[
     OpenAccountCommand
     | IssueGrantCommand
@@ -328,7 +369,9 @@ AccountCommand: TypeAlias = Annotated[
     | PlaceHoldCommand
     | CaptureHoldCommand
     | ReleaseHoldCommand
-    | ReadmitUsageCommand,
+    | ReadmitUsageCommand
+    | ReverseUsageCommand
+    | RerateUsageCommand,
     Field(discriminator="type"),
 ]
 ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)

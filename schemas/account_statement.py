@@ -1,6 +1,6 @@
 """Statements: one for each account and closed period, made at the boundary and never changed; key = account id.
 
-opening + granted + overage - used - expired - voided = closing, to the millionth. What is accepted after the
+opening + granted + overage + reversed - used - expired - voided = closing, to the millionth. What is accepted after the
 boundary stands in the next statement, whatever the producer's clock said.
 """
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.base import AccountId, Count, NotNegative, UtcInstant, WireModel
+from schemas.base import AccountId, Count, CreditAmount, NotNegative, UtcInstant, WireModel
 
 
 class AccountStatement(WireModel):
@@ -24,11 +24,14 @@ class AccountStatement(WireModel):
     used: NotNegative
     expired: NotNegative
     voided: NotNegative
-    overage: NotNegative
-    """Credits used beyond all grants; billed in money, so never part of a balance."""
+    reversed: NotNegative
+    """Charges that were taken back in this period, whenever they were made."""
+    overage: CreditAmount
+    """Credits used beyond all grants; billed in money, so never part of a balance. Below zero when more of it was taken
+    back than was used in the period: then money is given back."""
     overage_price: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")] | None
     """Money for one of them; null where the plan offers none."""
-    overage_amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    overage_amount: Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
     """overage × overage_price, exact and not rounded."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     closing: NotNegative

@@ -37,6 +37,14 @@ RefusalReason: TypeAlias = Literal[
     "hold_expired",
     "exceeds_hold",
     "usage_answered",
+    "record_not_found",
+    "record_mismatch",
+    "not_reversible",
+    "reversal_too_late",
+    "already_reversed",
+    "exceeds_charge",
+    "too_many_reversals",
+    "unknown_price_book",
     "conflict",
     "too_many_holds",
     "overage_not_offered",
@@ -78,6 +86,22 @@ class PublicationAnswer(WireModel):
     effective_from: UtcInstant
 
 
+class ReversalAnswer(WireModel):
+    """What was taken back of a charge: `credits` is the sum of the three below it."""
+
+    event_offset: Count
+    """Where the usage stands in the log."""
+    credits: NotNegative
+    returned: NotNegative
+    """To the grants that had paid."""
+    expired: NotNegative
+    """To grants that have ended: it expired there and then."""
+    overage: NotNegative
+    """Not owed any more."""
+    recharged: NotNegative | None
+    """What the usage costs now, where it was rated again."""
+
+
 class CommandResult(WireModel):
     """The answer to one command; to a publication, the answer of one partition."""
 
@@ -99,6 +123,8 @@ class CommandResult(WireModel):
     """Of a change of plan, when accepted. Not repeated on duplicates."""
     publication: PublicationAnswer | None
     """Of a price book or plan catalogue, whatever became of it."""
+    reversal: ReversalAnswer | None
+    """Of a reversal or a new rating, when accepted. Not repeated on duplicates."""
     shortage: Shortage | None
     """Of a refusal for want of credits."""
     balance_after: CreditAmount

@@ -47,6 +47,8 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.capture.v1": account_command.CaptureHoldCommand,
     "account.release.v1": account_command.ReleaseHoldCommand,
     "account.readmit.v1": account_command.ReadmitUsageCommand,
+    "account.reverse.v1": account_command.ReverseUsageCommand,
+    "account.rerate.v1": account_command.RerateUsageCommand,
 }
 PUBLICATIONS: Final[dict[str, type[BaseModel]]] = {
     "schedule.price_book.v1": publication.PublishPriceBook,

@@ -12,6 +12,7 @@ from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import Grant, GrantId
 from pipeline.domain.instants import Instant, format_instant, parse_instant
 from pipeline.domain.signing import sign
+from pipeline.evidence import wanted
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.published import content_hash
 from pipeline.settings import RuleSettings
@@ -185,9 +186,15 @@ class Partition:
         return self.apply(self.run(records))
 
     def run(self, records: Iterable[Record]) -> Folded:
-        batch = Batch(self.core, self.view())
-        batch.feed(records)
+        batch, records = Batch(self.core, self.view()), list(records)
+        batch.feed(records, self._evidence(records))
         return batch.finish()
+
+    def _evidence(self, records: Sequence[Record]) -> dict[int, bytes]:
+        """The metered records that commands name, as the shell would read them."""
+        named = {place.event_offset for place in wanted(records)}
+        said = [each for each in self.of("metered-records") if each["offset"] in named]
+        return {each["offset"]: orjson.dumps(each) for each in said}
 
     def view(self) -> PartitionView:
         return PartitionView(

@@ -7,6 +7,7 @@ from pipeline.cli.exits import Exit
 from pipeline.cli.output import write
 from pipeline.client.outcomes import Outcome
 
+_BACK: Final = {"expired": "expired with grants that have ended", "overage": "of overage not owed any more"}
 _SHARED: Final = ("reason", "accepted_at", "partition", "offset")
 _SHOWN: Final = {
     "metered_record": (
@@ -14,7 +15,7 @@ _SHOWN: Final = {
     ),
     "command_result": (
         "command_id", "account_id", "type", "outcome", "first_outcome", "detail", "hold", "plan_change",
-        "publication", "shortage", "balance_after", "available_after",
+        "publication", "reversal", "shortage", "balance_after", "available_after",
     ),
 }  # fmt: skip
 
@@ -80,6 +81,11 @@ def _command_words(answer: dict[str, Any]) -> str:
         shortage = answer["shortage"]
         parts.append(f"required {shortage['required']}, available {shortage['available']}")
         parts.append(f"resets at {shortage['resets_at']}")
+    if answer["reversal"]:
+        told = answer["reversal"]
+        parts.append(f"{told['credits']} taken back: {told['returned']} returned to its grants")
+        parts += [f"{told[name]} {words}" for name, words in _BACK.items() if told[name] != "0"]
+        parts += [] if told["recharged"] is None else [f"charged {told['recharged']} instead"]
     if answer["plan_change"]:
         change = answer["plan_change"]
         at_once = change["effective_at"] == answer["accepted_at"]

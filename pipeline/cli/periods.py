@@ -11,7 +11,10 @@ Last = Annotated[int, typer.Option(min=1, max=SHOWN_MAX, help="How many, the new
 
 
 def statement(account: Account, *, last: Last = 12, as_json: Json = False) -> None:
-    """Show closed periods: opening + granted + overage - used - expired - voided = closing, and what overage costs."""
+    """Show closed periods, and what overage costs.
+
+    opening + granted + overage + reversed - used - expired - voided = closing
+    """
     from pipeline.cli.output import say, write_json
     from pipeline.cli.tables import write_statements
     from pipeline.query.accounts import newest_statements

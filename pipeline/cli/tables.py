@@ -41,6 +41,7 @@ def write_statements(found: list[dict[str, Any]]) -> None:
         "opening",
         "granted",
         "overage",
+        "reversed",
         "used",
         "expired",
         "voided",

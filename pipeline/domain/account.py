@@ -27,8 +27,8 @@ class Subscription:
 
 
 class PeriodTotals(NamedTuple):
-    """What moved since the period began, none of it negative: opening + granted + overage - used - expired - voided
-    is the balance, always."""
+    """What moved since the period began: opening + granted + overage + reversed - used - expired - voided is the
+    balance, always. Only overage can be below zero: when more of it was taken back than was booked in the period."""
 
     opening: Credits
     granted: Credits
@@ -36,9 +36,10 @@ class PeriodTotals(NamedTuple):
     expired: Credits
     voided: Credits
     overage: Credits
+    reversed: Credits
 
 
-NO_TOTALS: Final = PeriodTotals(*[NO_CREDITS] * 6)
+NO_TOTALS: Final = PeriodTotals(*[NO_CREDITS] * 7)
 
 THRESHOLDS_DEFAULT: Final = (80, 100, 110)
 """Percent of the period's credits (product.md section 4)."""
@@ -72,6 +73,15 @@ class Hold:
     """Half open: from this instant on nothing can be captured."""
 
 
+class Reversed(NamedTuple):
+    """What was taken back of one charge."""
+
+    offset: int
+    """Of the usage in the log."""
+    accepted_at: Instant
+    credits: Credits
+
+
 class Account(NamedTuple):
     """`grants` are in effect and in burn order, `remaining` is what is left of each; `pending` have not begun."""
 
@@ -94,6 +104,8 @@ class Account(NamedTuple):
     policy: Policy
     alerted: tuple[int, ...]
     """Thresholds whose alert was sent in this period and not re-armed since; `LIMIT_REACHED` among them."""
+    reversals: tuple[Reversed, ...] = ()
+    """Of usage that is young enough to be taken back."""
 
 
 def overage_room(account: Account) -> Credits:
@@ -104,7 +116,7 @@ def overage_room(account: Account) -> Credits:
     held = sum(
         [share.credits for hold in account.holds for share in hold.shares if share.grant_id == OVERAGE]
     )
-    return Credits(max(0, ceiling - account.totals.overage - held))
+    return Credits(max(0, ceiling - max(0, account.totals.overage) - held))
 
 
 def available(account: Account) -> Credits:

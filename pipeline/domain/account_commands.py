@@ -21,6 +21,8 @@ from pipeline.domain.commands import (
     PlaceHold,
     ReadmitUsage,
     ReleaseHold,
+    RerateUsage,
+    ReverseUsage,
     VoidGrant,
 )
 from pipeline.domain.grants import GRANTS_MAX, Grant
@@ -43,8 +45,8 @@ def obey(command: Command, account: Account | None, around: Surroundings) -> Ans
     if account.closed:
         return Refused(Reason.ACCOUNT_CLOSED, f"account {command.account_id!r} was closed")
     match body:
-        case ReadmitUsage():
-            raise AssertionError("usage that is put back is judged by the rules for usage")
+        case ReadmitUsage() | ReverseUsage() | RerateUsage():
+            raise AssertionError("what corrects past usage is judged by the rules for it")
         case PlaceHold():
             return place_hold(account, body, around)
         case CaptureHold():

@@ -28,14 +28,15 @@ class Alert:
 
 
 def usage_and_base(account: Account, plan: Plan) -> tuple[Credits, Credits]:
-    """What the percentage is of: used (captured, not held) over the period's credits.
+    """What the percentage is of: used (captured, not held, less what was taken back) over the period's credits.
 
     The period's credits are what it opened with and what was granted since, less voids; overage is beyond them. An
     account whose plan gives no monthly credits has the original amounts of its active grants instead.
     """
     totals = account.totals
     if plan.monthly_credits:
-        return totals.used, Credits(totals.opening + totals.granted - totals.voided)
+        used = Credits(max(0, totals.used - totals.reversed))
+        return used, Credits(totals.opening + totals.granted - totals.voided)
     base = sum([grant.credits for grant in account.grants])
     live = {grant.grant_id for grant in account.grants}
     held = sum([each.credits for hold in account.holds for each in hold.shares if each.grant_id in live])

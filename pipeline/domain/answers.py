@@ -32,6 +32,23 @@ class PlanChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Reversal:
+    """What was taken back of a charge, and where it went: `credits` is the sum of the others."""
+
+    offset: int
+    """Of the usage in the log."""
+    credits: Credits
+    returned: Credits
+    """To the grants that had paid."""
+    expired: Credits
+    """To grants that have ended: it expired there and then."""
+    overage: Credits
+    """Not owed any more."""
+    recharged: Credits | None = None
+    """What the usage costs now, where it was rated again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """Usage that a capture charged; it is metered like any other."""
 
@@ -47,6 +64,7 @@ class Obeyed:
     hold: HoldState | None = None
     captured: Captured | None = None
     plan_change: PlanChange | None = None
+    reversal: Reversal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,33 @@ class ReadmitUsage:
     known: KnownUsage | None
 
 
+@dataclass(frozen=True, slots=True)
+class RecordPlace:
+    """A metered record, by where it stands and by where in the log its usage does."""
+
+    partition: int
+    offset: int
+    """On the topic of metered records: the shell reads it there."""
+    event_offset: int
+    """In the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseUsage:
+    """Take a charge back."""
+
+    record: RecordPlace
+    credits: Credits | None  # None: all that is left of it.
+
+
+@dataclass(frozen=True, slots=True)
+class RerateUsage:
+    """Take a charge back and charge the same usage by another price book."""
+
+    record: RecordPlace
+    price_book: str
+
+
 CommandBody: TypeAlias = (
     OpenAccount
     | IssueGrant
@@ -111,6 +138,8 @@ CommandBody: TypeAlias = (
     | CaptureHold
     | ReleaseHold
     | ReadmitUsage
+    | ReverseUsage
+    | RerateUsage
 )
 
 

@@ -178,11 +178,12 @@ def posted(
         account.closed,
         account.policy,
         account.alerted,
+        account.reversals,
     )
 
 
 def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
-    opening, granted, used, expired, voided, overage = totals
+    opening, granted, used, expired, voided, overage, taken_back = totals
     amount = entry.credits
     match entry.kind:
         case "usage":
@@ -196,8 +197,8 @@ def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
         case "overage":
             overage = Credits(overage + amount)
         case "reversal":
-            raise AssertionError("no rule posts a reversal yet")
-    return PeriodTotals(opening, granted, used, expired, voided, overage)
+            taken_back = Credits(taken_back + amount)
+    return PeriodTotals(opening, granted, used, expired, voided, overage, taken_back)
 
 
 def with_pending(account: Account, pending: tuple[Grant, ...]) -> Account:

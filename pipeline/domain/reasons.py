@@ -53,6 +53,14 @@ class Reason(StrEnum):
     TAKES_FORCE_TOO_SOON = "takes_force_too_soon"
     BEFORE_THE_NEWEST = "before_the_newest"
     PLAN_MISSING = "plan_missing"
+    RECORD_NOT_FOUND = "record_not_found"
+    RECORD_MISMATCH = "record_mismatch"
+    NOT_REVERSIBLE = "not_reversible"
+    REVERSAL_TOO_LATE = "reversal_too_late"
+    ALREADY_REVERSED = "already_reversed"
+    EXCEEDS_CHARGE = "exceeds_charge"
+    TOO_MANY_REVERSALS = "too_many_reversals"
+    UNKNOWN_PRICE_BOOK = "unknown_price_book"
     # The second copy of anything.
     DUPLICATE = "duplicate"
 
@@ -85,6 +93,14 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.TOO_LATE: 49,  # Of a captured usage event; else a dead letter.
     Reason.TOO_EARLY: 50,
     Reason.UNPRICED: 51,
+    Reason.RECORD_NOT_FOUND: 70,
+    Reason.RECORD_MISMATCH: 71,
+    Reason.NOT_REVERSIBLE: 72,
+    Reason.REVERSAL_TOO_LATE: 73,
+    Reason.ALREADY_REVERSED: 74,
+    Reason.EXCEEDS_CHARGE: 75,
+    Reason.TOO_MANY_REVERSALS: 76,
+    Reason.UNKNOWN_PRICE_BOOK: 77,
     Reason.CONFLICT: 80,  # Of usage that was readmitted.
     Reason.VERSION_EXISTS: 96,
     Reason.TOO_MANY_VERSIONS: 97,

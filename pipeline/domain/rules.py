@@ -9,6 +9,8 @@ class Rules:
     """How far an event's `time` may lie behind its acceptance."""
     late_ms: int
     """Usage up to this far behind is set aside for the late lane; beyond it is too late for good."""
+    reversal_ms: int
+    """How old a charge may be to be taken back; less than its metered record is kept."""
     ahead_ms: int
     """How far it may lie ahead."""
     event_bytes_max: int

@@ -13,7 +13,7 @@ from pipeline.emit.commands import (
 )
 from pipeline.emit.dead_letters import dead_letter
 from pipeline.emit.records import OutRecord, Place
-from pipeline.emit.usage import denied, duplicate, metered
+from pipeline.emit.usage import denied, duplicate, metered, rerated_usage, reversed_usage
 
 __all__ = [
     "OutRecord",
@@ -30,4 +30,6 @@ __all__ = [
     "metered",
     "publication_repeated",
     "publication_result",
+    "rerated_usage",
+    "reversed_usage",
 ]

@@ -97,6 +97,7 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
             "used": format_credits(totals.used),
             "expired": format_credits(totals.expired),
             "voided": format_credits(totals.voided),
+            "reversed": format_credits(totals.reversed),
             "overage": format_credits(totals.overage),
             "overage_price": None if price is None else format(price, "f"),
             "overage_amount": format_money(totals.overage, price),

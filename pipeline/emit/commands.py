@@ -5,7 +5,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from pipeline.domain.account import Account, available
-from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused
+from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused, Reversal
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, Publication, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, format_credits
 from pipeline.domain.instants import format_instant
@@ -19,10 +19,10 @@ from schemas.topics import COMMAND_RESULTS
 def command_result(command: Command, answer: Answer, account: Account | None, place: Place) -> OutRecord:
     """The answer to a command. Where credits were missing it says how many, and when there will be more."""
     match answer:
-        case Obeyed(hold=hold, plan_change=change):
+        case Obeyed(hold=hold, plan_change=change, reversal=reversal):
             outcome, reason, detail, shortage = "accepted", "", "", None
         case Refused(reason, detail, required):
-            outcome, hold, change = "refused", None, None
+            outcome, hold, change, reversal = "refused", None, None, None
             shortage = None if required is None or account is None else written_shortage(account, required)
         case _:
             assert_never(answer)
@@ -30,6 +30,7 @@ def command_result(command: Command, answer: Answer, account: Account | None, pl
         **_NOTHING_TOLD,
         "hold": None if hold is None else _hold_state(hold),
         "plan_change": None if change is None else _plan_change(change),
+        "reversal": None if reversal is None else _reversal(reversal),
         "shortage": shortage,
     }
     return _command_record(
@@ -90,6 +91,7 @@ _NOTHING_TOLD: Final[dict[str, Any]] = {
     "hold": None,
     "plan_change": None,
     "publication": None,
+    "reversal": None,
     "shortage": None,
 }
 
@@ -135,6 +137,18 @@ def _hold_state(hold: HoldState) -> dict[str, Any]:
         "credits": format_credits(hold.credits),
         "images": hold.images,
         "expires_at": format_instant(hold.expires_at),
+    }
+
+
+def _reversal(reversal: Reversal) -> dict[str, Any]:
+    recharged = reversal.recharged
+    return {
+        "event_offset": reversal.offset,
+        "credits": format_credits(reversal.credits),
+        "returned": format_credits(reversal.returned),
+        "expired": format_credits(reversal.expired),
+        "overage": format_credits(reversal.overage),
+        "recharged": None if recharged is None else format_credits(recharged),
     }
 
 

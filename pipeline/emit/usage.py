@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 
 from pipeline.domain.account import Account
-from pipeline.domain.credits import format_credits
+from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
 from pipeline.domain.grants import OVERAGE, GrantShare
 from pipeline.domain.instants import format_instant
 from pipeline.domain.ledger import LedgerEntry
 from pipeline.domain.rating import RatedImage, RatedUsage
 from pipeline.domain.reasons import Reason
+from pipeline.domain.reversals import PastUsage
 from pipeline.domain.usage import UsageEvent
 from pipeline.emit.records import OutRecord, Place, written_shares, written_shortage
 from pipeline.state import FirstAnswer
@@ -55,6 +56,33 @@ def duplicate(event: UsageEvent, first: FirstAnswer, reason: str, balance: int, 
         0,
         first.offset,
         None,
+    )
+
+
+def reversed_usage(
+    usage: PastUsage, amount: Credits, entry: LedgerEntry, balance: int, place: Place
+) -> OutRecord:
+    """A charge that was taken back, in whole or in part: as many credits below zero, and no images."""
+    event = usage.event._replace(images=0)
+    return _metered_record(
+        event, place, "reversed", "", -amount, NO_CREDITS, balance, entry.entry_seq, usage.offset, None
+    )
+
+
+def rerated_usage(
+    usage: PastUsage, rated: RatedUsage, entry: LedgerEntry | None, balance: int, place: Place
+) -> OutRecord:
+    """A charge that was taken back and made anew by another book: the difference, with the receipt of the new one."""
+    shares = () if entry is None else entry.shares
+    before = balance + rated.credits
+    if shares and shares[-1].grant_id == OVERAGE:
+        before -= shares[-1].credits
+    receipt = _receipt(usage.event, rated, shares, before=before, after=balance)
+    seq = 0 if entry is None else entry.entry_seq
+    difference = rated.credits - usage.charged
+    event = usage.event._replace(images=0)
+    return _metered_record(
+        event, place, "rerated", "", difference, rated, balance, seq, usage.offset, receipt
     )
 
 

@@ -1,6 +1,7 @@
 """The ledger of each account as a chain: numbers without a gap, hashes that follow, balances that add up.
 
-Overage is entered right before the usage that takes it, all of it and nothing else.
+Overage is entered right before the usage that takes it, and leaves right after a reversal that gives it back: all of it
+and nothing else.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Chains:
     """Whether the topic still has its first entry; else an account's chain may begin in the middle."""
     newest: dict[str, Link] = field(default_factory=dict[str, Link])
     overage: dict[str, int] = field(default_factory=dict[str, int])
-    """By account what the newest entry is, if it is overage."""
+    """By account what the next entry must take (or, below zero, take away again) of overage."""
 
     def follow(self, entry: dict[str, Any]) -> int:
         """Check one entry against the one before it; returns its micro-credits."""
@@ -65,12 +66,16 @@ class Chains:
         return amount
 
     def _follow_overage(self, entry: dict[str, Any], amount: int) -> None:
-        entered, taken = self.overage.pop(entry["account_id"], 0), 0
+        account = entry["account_id"]
+        due, taken = self.overage.pop(account, 0), 0
         if entry["kind"] == OVERAGE:
-            self.overage[entry["account_id"]] = amount
+            taken = min(amount, 0)  # Given back by the reversal before.
+            self.overage[account] = max(amount, 0)
         else:
             taken = sum(micros(share["credits"]) for share in entry["grants"] if share["grant_id"] == OVERAGE)
-        self._expect(entry, "overage", entered, taken)
+        if entry["kind"] == "reversal":
+            self.overage[account], taken = -taken, 0
+        self._expect(entry, "overage", due, taken)
 
     def _expect(self, entry: dict[str, Any], what: str, expected: object, found: object) -> None:
         if expected != found:

@@ -11,14 +11,13 @@ EVENT: Final = 1
 TIME: Final = 2
 """A tick: it only tells the time and has no outcome."""
 CAPTURE: Final = 3
-"""A command that brings usage with it: of a hold, or put back. Accepted, it has a metered record beside its result."""
+"""A command about usage: of a hold, put back, or corrected. Accepted, it has a metered record beside its result."""
 CAPTURED: Final = 4
 """Such a command whose metered record was seen."""
 
 _KINDS: Final = {
     TICK_TYPE: TIME,
-    f"{COMMAND_TYPE_PREFIX}capture.v1": CAPTURE,
-    f"{COMMAND_TYPE_PREFIX}readmit.v1": CAPTURE,
+    **{f"{COMMAND_TYPE_PREFIX}{name}.v1": CAPTURE for name in ("capture", "readmit", "reverse", "rerate")},
 }
 _TICK, _COMMAND = TICK_TYPE.encode(), COMMAND_TYPE_PREFIX.encode()
 _ESCAPE: Final = b"\\u"

@@ -3,7 +3,7 @@
 - each record of the input log, ticks aside, has exactly one outcome in Kafka, and no outcome lacks its input;
 - each outcome, entry, statement and alert stands in ClickHouse exactly once and unaltered, and nothing else does;
 - entries are numbered and chained without a gap, and each charge is the usage entry of the same event;
-- an accepted capture, and usage that is put back, has beside its result one metered record; no other command has;
+- an accepted command about usage (a capture, a correction) has beside its result one metered record; no other has;
 - each statement adds up, goes on from the one before, and says what the entries that it covers say;
 - an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
 
@@ -50,7 +50,7 @@ class PartitionCheck:
     inputs: bytearray = field(default_factory=bytearray)
     answers: bytearray = field(default_factory=bytearray)
     charges: "array[int]" = field(default_factory=lambda: array("q"))
-    """Micro-credits by input offset: charged by metered records, less what usage entries took."""
+    """Micro-credits by input offset: charged by metered records, less what usage entries took and reversals gave."""
     outcomes: Counter[str] = field(default_factory=Counter[str])
     charged: int = 0
 
@@ -103,7 +103,7 @@ class PartitionCheck:
 
     def _metered(self, record: dict[str, Any]) -> None:
         place, charged = record["offset"] - self.low, micros(record["credits"])
-        if place >= 0 and self.inputs[place] == CAPTURE and record["outcome"] in {"metered", "denied"}:
+        if place >= 0 and self.inputs[place] == CAPTURE and record["outcome"] != "duplicate":
             self.inputs[place] = CAPTURED  # Its outcome is the command's result.
         else:
             self._answered(METERED_RECORDS, record, record["outcome"], record["event_id"])
@@ -118,7 +118,7 @@ class PartitionCheck:
         amount = chains.follow(entry)
         statements.follow(entry, amount)
         place = entry["offset"] - self.low
-        if entry["kind"] == "usage" and 0 <= place < len(self.charges):
+        if entry["kind"] in {"usage", "reversal"} and 0 <= place < len(self.charges):
             self.charges[place] += amount
 
     def _answered(self, topic: str, record: dict[str, Any], outcome: str, event_id: str) -> None:

@@ -15,11 +15,11 @@ from pipeline.reconcile.report import Difference, Findings, Kind
 from pipeline.reconcile.table import TableRow
 from schemas.topics import ACCOUNT_STATEMENTS
 
-_PLACE_OF_KIND: Final = {"grant": 0, "usage": 1, "expiration": 2, "void": 3, "overage": 4}
-_SIGNS: Final = (1, -1, -1, -1, 1)
-_NAMES: Final = ("granted", "used", "expired", "voided", "overage")
+_PLACE_OF_KIND: Final = {"grant": 0, "usage": 1, "expiration": 2, "void": 3, "overage": 4, "reversal": 5}
+_SIGNS: Final = (1, -1, -1, -1, 1, 1)
+_NAMES: Final = ("granted", "used", "expired", "voided", "overage", "reversed")
 Moved = tuple[int, ...]
-"""The `_NAMES`, in micro-credits, none of them negative; the balance has moved by the sum with `_SIGNS`."""
+"""The `_NAMES`, in micro-credits, none but overage below zero; the balance has moved by the sum with `_SIGNS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,8 @@ class Statements:
         if account.seen_after is None:
             account.seen_after = seq - 1
         account.last_seq, account.balance = seq, micros(entry["balance_after"])
-        place = _PLACE_OF_KIND.get(entry["kind"])
-        if place is not None:  # No rule posts another kind yet: it would show as a sum that is not reached.
-            account.moved[place] += _SIGNS[place] * amount
+        place = _PLACE_OF_KIND[entry["kind"]]
+        account.moved[place] += _SIGNS[place] * amount
 
     def finish(self, rows: Mapping[str, TableRow]) -> None:
         """All entries were followed; `rows` is the table after the last of them."""

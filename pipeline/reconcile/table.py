@@ -30,11 +30,11 @@ class TableRow:
     period_start: str
     opening: int
     moved: tuple[int, ...]
-    """Granted, used, expired, voided, overage since the period began."""
+    """Granted, used, expired, voided, overage, reversed since the period began."""
 
     @property
     def overage(self) -> int:
-        return self.moved[-1]
+        return self.moved[4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

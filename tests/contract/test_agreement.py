@@ -99,6 +99,8 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     "seconds": around(0, 1, HOLD_SECONDS_MAX),
     "partition": around(0, OFFSET_MAX),
     "offset": around(0, OFFSET_MAX),
+    "event_offset": around(0, OFFSET_MAX),
+    "price_book": CONTROLS | long(64),
     "accepted_at": INSTANTS,
     "same_content": FLAGS,
 }
@@ -113,6 +115,7 @@ HELD = ("type", "id", "source", "time", "unknown")
 INSIDE = {
     "letter": ("partition", "offset", "accepted_at", "unknown"),
     "known": ("offset", "same_content", "unknown"),
+    "record": ("partition", "offset", "event_offset", "unknown"),
 }
 """Objects that stand in the data of a command."""
 FLAG_NAMES = frozenset({"transparent_background", "partial"})

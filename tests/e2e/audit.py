@@ -61,7 +61,7 @@ def audit_log(settings: Settings) -> Audited:
     audited = Audited()
     log = Log(settings.kafka)
     for partition in range(settings.kafka.partitions):
-        auditor = Auditor(rules_of(settings))
+        auditor = Auditor(rules_of(settings), partition=partition)
         expected = {
             message.offset() or 0: _shortened(
                 auditor.judge(
@@ -69,6 +69,7 @@ def audit_log(settings: Settings) -> Audited:
                     message.key(),
                     message.value(),
                     cast(list[tuple[str, bytes]], message.headers() or []),
+                    offset=message.offset(),
                 )
             )
             for message in log.messages(topics.ACCOUNT_EVENTS, partition)
@@ -105,9 +106,9 @@ def _shortened(verdict: Verdict) -> Verdict:
 
 
 def _is_charge_of(command: Verdict, found: Verdict) -> bool:
-    """Whether this is the usage of an accepted capture or readmission, whose answer follows. Their amounts are in the
+    """Whether this is the usage that an accepted command is about, whose answer follows. Their amounts are in the
     sum that is charged, and in the balance."""
-    is_charge = command.outcome == "accepted" and found.outcome in {"metered", "denied"}
+    is_charge = command.outcome == "accepted" and found.outcome != "duplicate"
     return is_charge and (command.account, command.balance_after) == (found.account, found.balance_after)
 
 

@@ -159,6 +159,7 @@ def statement(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_
         used=Decimal("1.5"),
         expired=Decimal(0),
         voided=Decimal(0),
+        reversed=Decimal(0),
         overage=Decimal(0),
         overage_price="0.03",
         overage_amount="0",

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from tests.simulation.auditor_charges import AuditedCharge, AuditedCharges
 from tests.simulation.auditor_parsing import CommandClaim, Malformed, PublicationClaim, UsageClaim, parse
 from tests.simulation.auditor_schedule import AuditedBook, AuditedPlans, AuditedSchedule, plans_of
 
@@ -134,6 +135,7 @@ class AuditedAccount:
     """How each hold ended, and when."""
     ceiling: Decimal | None = None
     overage: Decimal = NOTHING
+    taken_back_in_period: Decimal = NOTHING
     granted: Decimal = NOTHING
     voided: Decimal = NOTHING
     thresholds: tuple[int, ...] = (80, 100, 110)
@@ -148,11 +150,12 @@ class AuditedAccount:
         if self.ceiling is None:
             return NOTHING
         aside = sum((hold.beyond for hold in self.holds.values()), NOTHING)
-        return max(NOTHING, self.ceiling - self.overage - aside)
+        return max(NOTHING, self.ceiling - max(NOTHING, self.overage) - aside)
 
     def used_of_base(self, at_ms: int) -> tuple[Decimal, Decimal]:
         if self.schedule.plans_at(at_ms).credits[self.plan]:
-            return self.used_in_period, self.opening + self.granted - self.voided
+            used = max(NOTHING, self.used_in_period - self.taken_back_in_period)
+            return used, self.opening + self.granted - self.voided
         live = [grant for grant in self.grants if grant.begun and grant.counts_at(at_ms)]
         base = sum((grant.amount for grant in live), NOTHING)
         aside = sum(
@@ -193,20 +196,24 @@ class AuditedAccount:
         self.overage += beyond
         self.look_at_thresholds(at_ms)
 
-    def end_hold(self, hold_id: str, how: str, charged: Decimal, at_ms: int) -> Decimal:
+    def end_hold(
+        self, hold_id: str, how: str, charged: Decimal, at_ms: int
+    ) -> tuple[list[tuple[AuditedGrant, Decimal]], Decimal]:
         """The front of what was taken is used; the rest goes back to grants that are there until `at_ms`.
-        Returns what was overage of it."""
+        Returns who paid for what was used, and what of it was overage."""
         hold = self.holds.pop(hold_id)
+        paid: list[tuple[AuditedGrant, Decimal]] = []
         for grant, part in hold.taken:
             used = min(part, charged)
             charged -= used
+            paid.append((grant, used))
             if any(each is grant for each in self.grants) and grant.counts_at(
                 at_ms - (how == "hold_expired")
             ):
                 grant.remaining += part - used
         assert charged <= hold.beyond
         self.ended[hold_id] = (how, at_ms)
-        return charged
+        return paid, charged
 
     def expire_holds(self, until_ms: int) -> None:
         due = sorted(
@@ -260,6 +267,7 @@ class AuditedAccount:
         self.statements.append(AuditedStatement(self.plan, self.start_ms, at_ms, price, *sums))
         self.opening, self.used_in_period, self.overage = closing, NOTHING, NOTHING
         self.granted, self.voided, self.sent = NOTHING, NOTHING, set()
+        self.taken_back_in_period = NOTHING
 
     def monthly(self, at_ms: int) -> None:
         amount = self.schedule.plans_at(at_ms).credits[self.plan]
@@ -311,15 +319,25 @@ class Auditor:
     clock_ms: int = 0
     answers: dict[tuple[str, str, str], _FirstAnswer] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
+    partition: int = 0
+    offset: int = -1
+    charges: AuditedCharges = field(default_factory=lambda: AuditedCharges(35 * 24 * 3_600_000))
     schedule: AuditedSchedule = field(init=False)
 
     def __post_init__(self) -> None:
         self.schedule = AuditedSchedule([self.rules.plans])
 
     def judge(
-        self, accepted_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self,
+        accepted_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        offset: int | None = None,
     ) -> Verdict:
-        """The verdict on the next record."""
+        """The verdict on the next record; without its offset it is the one after the last."""
+        self.offset = self.offset + 1 if offset is None else offset
         self.clock_ms = max(self.clock_ms, accepted_ms)
         claim = parse(key, value, headers, self.rules.event_bytes_max, self.rules.command_keys)
         verdict = self._judge(claim)
@@ -362,6 +380,8 @@ class Auditor:
             return None
         if first.fingerprint != claim.fingerprint:
             return Verdict("dead_letter", "conflict", claim.account, claim.event_id)
+        if isinstance(claim, UsageClaim):
+            self.charges.known[self.offset] = AuditedCharge(claim.account, self.clock_ms)
         account = self.accounts.get(claim.account)
         balance = account.balance(self.clock_ms) if account else NOTHING
         reason = first.reason or ("duplicate" if isinstance(claim, UsageClaim) else "")
@@ -395,14 +415,23 @@ class Auditor:
         reason = self._denial(account, available) if account.closed or cost > available else ""
         self._answered(claim, reason, cost)
         if reason:
+            self.charges.known[self.offset] = AuditedCharge(claim.account, self.clock_ms)
             if not account.closed:
                 account.note_denial(self.clock_ms)
             posted = account.balance(self.clock_ms)
             return Verdict("denied", reason, claim.account, claim.event_id, NOTHING, cost, posted)
-        _, beyond = _burn(account.usable(self.clock_ms), cost)
-        account.charge(cost, beyond, self.clock_ms)
+        paid, beyond = _burn(account.usable(self.clock_ms), cost)
+        self._charge(claim, account, cost, paid, beyond)
         left = account.balance(self.clock_ms)
         return Verdict("metered", "", claim.account, claim.event_id, cost, cost, left)
+
+    def _charge(
+        self, usage: UsageClaim, account: AuditedAccount, cost: Decimal,
+        paid: list[tuple[AuditedGrant, Decimal]], beyond: Decimal,
+    ) -> None:  # fmt: skip
+        charge = AuditedCharge(usage.account, self.clock_ms, usage, cost, paid, beyond)
+        self.charges.known[self.offset] = charge
+        account.charge(cost, beyond, self.clock_ms)
 
     def _denial(self, account: AuditedAccount, available: Decimal) -> str:
         if account.closed:
@@ -439,6 +468,7 @@ class Auditor:
         carry_out = {
             "grant": self._grant, "void_grant": self._void, "change_plan": self._change_plan, "close": self._close,
             "configure": self._configure, "hold": self._hold, "capture": self._capture, "release": self._release,
+            "reverse": self._correct, "rerate": self._correct,
         }  # fmt: skip
         return carry_out[claim.verb](claim, account)
 
@@ -521,8 +551,8 @@ class Auditor:
         cost = price * usage.images
         if cost > hold.credits:
             return "exceeds_hold"
-        beyond = account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
-        account.charge(cost, beyond, self.clock_ms)
+        paid, beyond = account.end_hold(claim.data["hold_id"], "hold_captured", cost, self.clock_ms)
+        self._charge(usage, account, cost, paid, beyond)
         self._answered(usage, "", cost)
         return ""
 
@@ -543,6 +573,50 @@ class Auditor:
         if price is None:
             return "unpriced"
         self._charge_or_deny(usage, account, price * usage.images)
+        return ""
+
+    def _correct(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        """Take a charge back; or take all of it back and charge the usage anew, both or neither."""
+        record = claim.data["record"]
+        if record["partition"] != self.partition:
+            return "record_mismatch"
+        charge = self.charges.named(claim.account, record["event_offset"], self.clock_ms)
+        if isinstance(charge, str):
+            return charge
+        left = charge.cost - charge.taken_back
+        if not left or (claim.verb == "rerate" and charge.taken_back):
+            return "already_reversed"
+        amount = claim.data.get("amount") or left
+        if amount > left:
+            return "exceeds_charge"
+        if not charge.taken_back and self.charges.is_full(claim.account, self.clock_ms):
+            return "too_many_reversals"
+        if claim.verb == "reverse":
+            charge.take_back(amount, account, self.clock_ms)
+            self.charges.known[self.offset] = AuditedCharge(claim.account, self.clock_ms)
+            return ""
+        return self._rerate(charge, claim.data["price_book"], account)
+
+    def _rerate(self, charge: AuditedCharge, version: str, account: AuditedAccount) -> str:
+        usage = charge.usage
+        assert usage is not None
+        books = [each for each in self.schedule.books if each.version == version]
+        if not books:
+            return "unknown_price_book"
+        price = books[0].price(usage.service, usage.data)
+        if price is None:
+            return "unpriced"
+        before = [(grant, grant.remaining) for grant in account.grants]
+        totals = (account.overage, account.used, account.taken_back_in_period)
+        charge.take_back(charge.cost, account, self.clock_ms)
+        cost, available = price * usage.images, account.available(self.clock_ms)
+        if cost > available:
+            charge.taken_back = NOTHING
+            account.overage, account.used, account.taken_back_in_period = totals
+            for grant, remaining in before:
+                grant.remaining = remaining
+            return self._denial(account, available)
+        self._charge(usage, account, cost, *_burn(account.usable(self.clock_ms), cost))
         return ""
 
     def _release(self, claim: CommandClaim, account: AuditedAccount) -> str:

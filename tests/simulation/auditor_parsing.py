@@ -27,6 +27,8 @@ VERBS = (
     "capture",
     "release",
     "readmit",
+    "reverse",
+    "rerate",
 )
 COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
 SCHEDULE = "__schedule__"
@@ -57,6 +59,8 @@ COMMAND_DATA = {
     "capture": {"hold_id", "usage"},
     "release": {"hold_id", "reason"},
     "readmit": {"usage", "letter", "known", "reason"},
+    "reverse": {"record", "credits", "reason"},
+    "rerate": {"record", "price_book", "reason"},
 }
 
 
@@ -317,6 +321,18 @@ def _readmission(data: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
     return {"usage": usage, "accepted_ms": accepted_ms, "known": known}
 
 
+def _correction(verb: str, data: dict[str, Any]) -> dict[str, Any]:
+    record = data.get("record")
+    need(_text(data.get("reason", "")))
+    need(isinstance(record, dict) and record.keys() == {"partition", "offset", "event_offset"})
+    assert isinstance(record, dict)
+    need(all(_offset(each) for each in record.values()))
+    if verb == "rerate":
+        need(_text(data.get("price_book")) and 1 <= len(data["price_book"]) <= 64)
+        return data
+    return {**data, "amount": None if data.get("credits") is None else _amount(data["credits"])}
+
+
 def _offset(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
@@ -348,6 +364,8 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
         return _hold_data(verb, data, event)
     if verb == "readmit":
         return _readmission(data, event)
+    if verb in {"reverse", "rerate"}:
+        return _correction(verb, data)
     if verb == "configure":
         return _configuration(data)
     if verb == "close":

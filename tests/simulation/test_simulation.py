@@ -17,7 +17,7 @@ CHUNK = 50
 MALFORMED = {
     "malformed_json", "invalid_envelope", "unknown_type", "key_mismatch", "invalid_data", "too_large",
 }  # fmt: skip
-USAGE_ORDERS = (".capture.v1", ".readmit.v1")
+USAGE_ORDERS = (".capture.v1", ".readmit.v1", ".reverse.v1", ".rerate.v1")
 """Commands that say two things: what became of the usage, and their answer."""
 UNSIGNED = {"unsigned", "bad_signature"}
 

@@ -5,7 +5,7 @@ cut anew), a restart that knows only the changelog's bytes. The auditor reads th
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -56,22 +56,19 @@ def events(random: Random, count: int) -> Iterator[tuple[int, dict[str, Any] | b
 
 def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> dict[str, Any] | bytes:
     account = f"a{random.randrange(ACCOUNTS)}"
-    draw = random.random()
-    if draw < 0.20:
-        return _order(random, number, account, at)
-    if draw < 0.40:
-        return _hold(random, number, account, at, sent)
-    if draw < 0.43:
-        return dict(TICK)
-    if draw < 0.53 and sent:
-        return _again(random, at, sent)
-    if draw < 0.58:
-        return _broken(random, account, number, at)
-    if draw < 0.62:
-        return _readmission(random, number, at, sent)
-    if draw < 0.65:
-        return _publication(random, number, at)
-    return _usage(random, account, number, at)
+    makers: dict[str, Callable[[], dict[str, Any] | bytes]] = {
+        "order": lambda: _order(random, number, account, at),
+        "hold": lambda: _hold(random, number, account, at, sent),
+        "tick": lambda: dict(TICK),
+        "again": lambda: _again(random, at, sent or [dict(TICK)]),
+        "broken": lambda: _broken(random, account, number, at),
+        "readmission": lambda: _readmission(random, number, at, sent),
+        "publication": lambda: _publication(random, number, at),
+        "correction": lambda: _correction(random, number, account, at, sent),
+        "usage": lambda: _usage(random, account, number, at),
+    }
+    (kind,) = random.choices(list(makers), [20, 20, 3, 10, 5, 4, 3, 8, 35])
+    return makers[kind]()
 
 
 def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
@@ -147,6 +144,29 @@ def _readmission(random: Random, number: int, at: int, sent: list[dict[str, Any]
         terms["usage"]["id"] = f"readmitted{number}"
     account = first.get("subject", "a0")
     return command("readmit", terms, account=account, at=at, command_id=f"l{number}")
+
+
+def _correction(
+    random: Random, number: int, account: str, at: int, sent: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A charge of before is taken back, in part or twice, or rated again; now and then it is none."""
+    charged = [
+        each for each in sent[-60:] if str(each.get("id"))[:1] in {"e", "k"} and each["id"][1:].isdecimal()
+    ]
+    offset = random.randrange(number)
+    if charged and random.random() < 0.9:
+        first = random.choice(charged)  # Its id is its place in the log.
+        offset, account = int(first["id"][1:]), str(first.get("subject", account))
+    partition = 1 if random.random() < 0.02 else 0
+    record = {"partition": partition, "offset": number, "event_offset": offset}
+    if random.random() < 0.3:
+        book = random.choice(["2026-01", "2026-01", f"v{random.randrange(number)}"])
+        data: dict[str, Any] = {"record": record, "price_book": book}
+        return command("rerate", data, account=account, at=at, command_id=f"n{number}")
+    data = {"record": record}
+    if random.random() < 0.6:
+        data["credits"] = random.choice(["1", "0.5", "3", "40"])
+    return command("reverse", data, account=account, at=at, command_id=f"m{number}")
 
 
 def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:

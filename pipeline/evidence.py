@@ -1,0 +1,92 @@
+"""What a command needs from the past, and names by its position: the metered record of the charge that it corrects.
+
+The shell reads the records that `wanted` names and hands them to the core with the batch; the core believes nothing of
+them that it can check (design.md section 4).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from pipeline.domain.answers import Refused
+from pipeline.domain.commands import RecordPlace
+from pipeline.domain.credits import Credits, parse_credits
+from pipeline.domain.grants import GrantId, GrantShare
+from pipeline.domain.instants import parse_instant
+from pipeline.domain.reasons import Reason
+from pipeline.domain.reversals import PastUsage
+from pipeline.validate import LogRecord, cloud_event
+from pipeline.validate_usage import SERVICES, usage_event
+from schemas.account_command import COMMAND_TYPE_PREFIX
+from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
+
+Evidence: TypeAlias = Mapping[int, bytes]
+"""Offset of a usage event in the log → its metered record, as it was said then."""
+NO_EVIDENCE: Final[Evidence] = {}
+
+_NAMES: Final = tuple(f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}" for name in ("reverse", "rerate"))
+_STEM: Final = f"{COMMAND_TYPE_PREFIX}re".encode()
+"""Looked for in every record: plain usage pays for one search."""
+_CHARGES: Final = frozenset({"metered", "rerated"})
+
+
+def wanted(records: Iterable[LogRecord]) -> list[RecordPlace]:
+    """The metered records that commands among these name. No verdict: a name may be wrong."""
+    found: list[RecordPlace] = []
+    for record in records:
+        value = record.value or b""
+        if _STEM in value or any(_STEM in (text or b"") for _, text in record.headers):
+            place = _named(value, record)
+            if place is not None:
+                found.append(place)
+    return found
+
+
+def _named(value: bytes, record: LogRecord) -> RecordPlace | None:
+    try:
+        event: Any = cloud_event(value, record.headers)
+        if event["type"] not in _NAMES:
+            return None
+        place = RecordPlace(**event["data"]["record"])
+    except (ValueError, KeyError, TypeError):
+        return None  # The gate will say what is wrong with it.
+    return place if all(type(each) is int for each in (place.offset, place.event_offset)) else None
+
+
+def past_usage(evidence: bytes | None, place: RecordPlace, account_id: str) -> PastUsage | Refused:
+    """The charge that a record tells of, or why it is none that can be corrected."""
+    if evidence is None:
+        detail = (
+            f"expected a metered record at offset {place.offset} of partition {place.partition}, found none"
+        )
+        return Refused(Reason.RECORD_NOT_FOUND, detail)
+    record: dict[str, Any] = orjson.loads(evidence)
+    named = (account_id, place.partition, place.event_offset)
+    found = (record["account_id"], record["partition"], record["offset"])
+    if found != named:
+        return Refused(Reason.RECORD_MISMATCH, f"expected the record of {named}, found that of {found}")
+    charged = parse_credits(record["rated_credits"])
+    if record["outcome"] not in _CHARGES or not charged:
+        return Refused(
+            Reason.NOT_REVERSIBLE, f"expected a charge, found a record that is {record['outcome']}"
+        )
+    kind, receipt = f"{USAGE_TYPE_PREFIX}{record['service']}{TYPE_VERSION_SUFFIX}", record["receipt"]
+    event = {
+        "type": kind,
+        "subject": account_id,
+        "id": record["event_id"],
+        "source": record["source"],
+        "time": record["occurred_at"],
+        "data": {**receipt["inputs"], **record["attributes"]},
+    }
+    return PastUsage(
+        event=usage_event(event, SERVICES[kind]),
+        offset=place.event_offset,
+        accepted_at=parse_instant(record["accepted_at"]),
+        charged=charged,
+        shares=tuple(
+            GrantShare(GrantId(each["grant_id"]), Credits(parse_credits(each["credits"])))
+            for each in receipt["grants"]
+        ),
+    )
