@@ -16,6 +16,7 @@ from pipeline.domain.grants import GrantId, GrantShare
 from pipeline.domain.instants import parse_instant
 from pipeline.domain.reasons import Reason
 from pipeline.domain.reversals import PastUsage
+from pipeline.domain.usage import UsageEvent
 from pipeline.validate import LogRecord, cloud_event
 from pipeline.validate_usage import SERVICES, usage_event
 from schemas.account_command import COMMAND_TYPE_PREFIX
@@ -71,22 +72,27 @@ def past_usage(evidence: bytes | None, place: RecordPlace, account_id: str) -> P
         return Refused(
             Reason.NOT_REVERSIBLE, f"expected a charge, found a record that is {record['outcome']}"
         )
-    kind, receipt = f"{USAGE_TYPE_PREFIX}{record['service']}{TYPE_VERSION_SUFFIX}", record["receipt"]
-    event = {
-        "type": kind,
-        "subject": account_id,
-        "id": record["event_id"],
-        "source": record["source"],
-        "time": record["occurred_at"],
-        "data": {**receipt["inputs"], **record["attributes"]},
-    }
     return PastUsage(
-        event=usage_event(event, SERVICES[kind]),
+        event=usage_of(record),
         offset=place.event_offset,
         accepted_at=parse_instant(record["accepted_at"]),
         charged=charged,
         shares=tuple(
             GrantShare(GrantId(each["grant_id"]), Credits(parse_credits(each["credits"])))
-            for each in receipt["grants"]
+            for each in record["receipt"]["grants"]
         ),
     )
+
+
+def usage_of(record: Mapping[str, Any]) -> UsageEvent:
+    """The usage event of a charge, from its own receipt."""
+    kind = f"{USAGE_TYPE_PREFIX}{record['service']}{TYPE_VERSION_SUFFIX}"
+    event = {
+        "type": kind,
+        "subject": record["account_id"],
+        "id": record["event_id"],
+        "source": record["source"],
+        "time": record["occurred_at"],
+        "data": {**record["receipt"]["inputs"], **record["attributes"]},
+    }
+    return usage_event(event, SERVICES[kind])

@@ -5,6 +5,7 @@ broker's append time and is gone before the core sees the event. Lines are recor
 """
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ import orjson
 from pipeline.boundaries import Boundaries
 from pipeline.client.commands import CommandKey, signed
 from pipeline.domain.instants import Instant, format_instant
+from pipeline.evidence import wanted
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
 from pipeline.published import content_hash
@@ -25,6 +27,8 @@ from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METE
 
 THROW_AWAY_KEY_ID: Final = "simulation"
 OFFLINE: Final = "simulation"
+PAST_RECORDS_MAX: Final = 100_000
+"""Metered records that corrections can name; older ones are not found."""
 """In place of the id of a Kafka topic."""
 _SIGNED: Final = frozenset({*COMMANDS, *PUBLICATIONS})
 
@@ -77,6 +81,7 @@ class Simulation:
         self._identities: dict[bytes, bytes] = {}
         self._boundaries = Boundaries()
         self._balances: dict[bytes, bytes] = {}
+        self._metered: deque[bytes] = deque(maxlen=PAST_RECORDS_MAX)
         self._clock = _Clock()
 
     def fold(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
@@ -98,7 +103,8 @@ class Simulation:
             due_accounts=self._boundaries.due,
         )
         batch = Batch(self._core, view)
-        batch.feed([record for record, _ in named])
+        records = [record for record, _ in named]
+        batch.feed(records, self._evidence(records))
         folded = batch.finish()
         self._apply(folded)
         answers = _answers(folded)
@@ -112,6 +118,16 @@ class Simulation:
         """Every account's balance, in order of its id."""
         for _, balance in sorted(self._balances.items()):
             yield balance
+
+    def _evidence(self, records: Sequence[Line]) -> dict[int, bytes]:
+        """The metered records that corrections among these name, by `event_offset`: the first line is 0."""
+        found: dict[int, bytes] = {}
+        for place in wanted(records):
+            name = b'"offset":%d,' % place.event_offset
+            said = next((each for each in reversed(self._metered) if name in each), None)
+            if said is not None:
+                found[place.event_offset] = said
+        return found
 
     def _record(self, number: int, line: bytes) -> tuple[Line, object]:
         try:
@@ -153,6 +169,7 @@ class Simulation:
         self._accounts.update(folded.accounts)
         self._identities.update(folded.identities)
         self._cursor = folded.cursor
+        self._metered.extend([record.value for record in folded.records if record.topic == METERED_RECORDS])
         self._boundaries.update({key: next_boundary_ms(row) for key, row in folded.accounts.items()})
         self._balances.update(
             {record.key: record.value for record in folded.records if record.topic == ACCOUNT_BALANCES}

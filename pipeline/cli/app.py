@@ -16,6 +16,7 @@ from pipeline.cli import (
     plan,
     price,
     price_book,
+    reverse,
     send,
     services,
     simulate,
@@ -70,7 +71,7 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 
 _register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
-_register(USE, demo.demo, send.send)
+_register(USE, demo.demo, send.send, reverse.reverse, reverse.rerate)
 for group in (account, plan, price_book, hold):
     group.register()
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), rich_help_panel=USE)

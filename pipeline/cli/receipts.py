@@ -36,6 +36,10 @@ def receipt_lines(record: Mapping[str, Any], entries: Iterable[Mapping[str, Any]
 
 def _charge(record: Mapping[str, Any]) -> Iterator[str]:
     receipt = record["receipt"]
+    if record["outcome"] == "reversed":
+        amount = record["credits"].removeprefix("-")
+        yield f"  taken back {amount} credits of the charge at offset {record['first_offset']}"
+        return
     if receipt is None:  # A duplicate: the first copy has the receipt.
         was = record["reason"] if record["reason"] != "duplicate" else f"{record['rated_credits']} credits"
         yield f"  charged   nothing again: the same event stands at offset {record['first_offset']} ({was})"
@@ -46,6 +50,8 @@ def _charge(record: Mapping[str, Any]) -> Iterator[str]:
     for step in receipt["steps"]:
         yield f"            {step['rule']}: {step['detail']} → {step['credits_per_image']} an image"
     total = record["rated_credits"]
+    if record["outcome"] == "rerated":
+        yield f"  instead   of the charge at offset {record['first_offset']}: {record['credits']} credits more"
     yield f"  costs     {receipt['credits_per_image']} × {receipt['images']} image(s) = {total} credits"
     if record["outcome"] == "denied":
         yield f"  denied    {record['reason']}: {_REASONS.get(record['reason'], '')}"

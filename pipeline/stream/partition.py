@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.evidence import NO_EVIDENCE, Evidence, wanted
 from pipeline.metering import Batch, Core, Folded, LogRecord
 from pipeline.settings import Settings
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
@@ -24,6 +25,7 @@ from pipeline.stream.ending import DEAD_LETTERS, end_by, end_process
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
 from pipeline.stream.memory import PartitionMemory
+from pipeline.stream.past import read_past
 from pipeline.stream.transaction import Transaction
 
 SLICE_RECORDS: Final = 200
@@ -154,12 +156,23 @@ class PartitionMeter:
         records, core_seconds = 0, 0.0
         while self._waiting and records < self._batch_rows_max and core_seconds < core_seconds_max:
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))
+            slice_ = [self._waiting.popleft() for _ in range(size)]
+            evidence = await self._evidence(slice_)
             begun = time.perf_counter()
-            batch.feed([self._waiting.popleft() for _ in range(size)])
+            batch.feed(slice_, evidence)
             core_seconds += time.perf_counter() - begun
             records += size
             await asyncio.sleep(0)
         return batch.finish(), records
+
+    async def _evidence(self, records: Sequence[LogRecord]) -> Evidence:
+        """What commands among these records name of the past; nearly always nothing."""
+        named = wanted(records)
+        if not named:
+            return NO_EVIDENCE
+        shared = self._shared
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(shared.threads, read_past, shared.settings, self.partition, named)
 
     def _require_few_dead_letters(self, folded: Folded, records: int) -> None:
         reason = self._shared.dead_letter_limit.exceeded_by(records=records, dead_letters=folded.dead_letters)
