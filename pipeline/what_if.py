@@ -6,7 +6,7 @@ prices' and nothing else's. Memory holds one partition at a time: twice its acco
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, NamedTuple, cast
@@ -19,6 +19,7 @@ from pipeline.client.schedule import DeploymentReader
 from pipeline.domain.credits import NO_CREDITS, Credits, parse_credits
 from pipeline.domain.instants import HOUR_MS
 from pipeline.emit import OutRecord
+from pipeline.evidence import wanted
 from pipeline.kafka import Message
 from pipeline.metering import Batch, Core, Folded, LogRecord, PartitionView, initial_cursor
 from pipeline.settings import Settings
@@ -87,8 +88,9 @@ def what_if(
             if low > 0:
                 raise LogCutError(f"partition {partition} of {ACCOUNT_EVENTS} begins at offset {low}")
             progress(f"partition {partition}: {cursor.partition_seq} records")
-            log = map(_logged, reader.messages(ACCOUNT_EVENTS, partition, 0, cursor.next_offset))
-            compare(core, Live(partition, cursor, published), log, changes, result)
+            live = Live(partition, cursor, published)
+            corrected = {place.event_offset for place in wanted(_log(reader, live))}
+            compare(core, live, _log(reader, live), changes, result, corrected=corrected)
     finally:
         reader.close()
     result.changed.sort(key=lambda each: (-abs(each.difference), each.account_id))
@@ -96,11 +98,20 @@ def what_if(
 
 
 def compare(
-    core: Core, live: Live, log: Iterable[LogRecord], changes: Sequence[Change], result: Result
+    core: Core,
+    live: Live,
+    log: Iterable[LogRecord],
+    changes: Sequence[Change],
+    result: Result,
+    *,
+    corrected: Collection[int] = (),
 ) -> None:
-    """Fold the log of one partition in both runs and add what came of it. Raises NotComparableError."""
-    recorded = _Run(replace(core, bundled=as_begun(live)), live.partition)
-    other = _Run(replace(core, bundled=changed(live, changes)), live.partition)
+    """Fold the log of one partition in both runs and add what came of it. Raises NotComparableError.
+
+    `corrected`: offsets of usage that commands further on correct; each run remembers what it said of them.
+    """
+    recorded = _Run(replace(core, bundled=as_begun(live)), live.partition, corrected)
+    other = _Run(replace(core, bundled=changed(live, changes)), live.partition, corrected)
     rest = iter(log)
     while records := list(islice(rest, SLICE_RECORDS)):
         recorded.fold(records)
@@ -135,6 +146,11 @@ class Logged(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
 
 
+def _log(reader: DeploymentReader, live: Live) -> Iterator[Logged]:
+    messages = reader.messages(ACCOUNT_EVENTS, live.partition, 0, live.cursor.next_offset)
+    return map(_logged, messages)
+
+
 def _logged(message: Message) -> Logged:
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     offset = message.offset()
@@ -145,9 +161,11 @@ def _logged(message: Message) -> Logged:
 class _Run:
     """One partition in memory, and what became of its accounts."""
 
-    def __init__(self, core: Core, partition: int) -> None:
+    def __init__(self, core: Core, partition: int, corrected: Collection[int]) -> None:
         self._core = core
         self._partition = partition
+        self._corrected = corrected
+        self._past: dict[int, bytes] = {}
         self.cursor = initial_cursor(core, "what-if")
         self._published: dict[bytes, bytes] = {}
         self.accounts: dict[bytes, bytes] = {}
@@ -165,7 +183,7 @@ class _Run:
             due_accounts=self._boundaries.due,
         )
         batch = Batch(self._core, view)
-        batch.feed(records)
+        batch.feed(records, self._past)
         folded = batch.finish()
         self._apply(folded)
         for record in folded.records:
@@ -188,6 +206,8 @@ class _Run:
         if record.topic == METERED_RECORDS:
             tally.used = Credits(tally.used + parse_credits(said["credits"]))
             tally.denied += said["outcome"] == "denied"
+            if said["offset"] in self._corrected:
+                self._past[said["offset"]] = record.value
         elif record.topic == COMMAND_RESULTS:
             tally.denied += said["shortage"] is not None
         elif said["kind"] == "limit_reached" and tally.limit_at is None:

@@ -141,13 +141,13 @@ def _place(charge: dict[str, Any]) -> dict[str, int]:
 
 def _rated(charge: dict[str, Any], version: str) -> "RatedUsage":
     """What the usage costs by the other book. Exit code 4 where that has no price for it."""
-    from pipeline.cli import publishing
+    from pipeline.cli import contents
     from pipeline.domain.price_book import PriceBook
     from pipeline.domain.rating import Unrated, rate
     from pipeline.evidence import usage_of
 
-    kind = publishing.price_books()
-    book = publishing.read(kind, publishing.content_of(kind, version).content)
+    kind = contents.price_books()
+    book = contents.read(kind, contents.content_of(kind, version).content)
     assert isinstance(book, PriceBook), "the kind says how content is read"
     rated = rate(usage_of(charge), book)
     if isinstance(rated, Unrated):
