@@ -142,6 +142,8 @@ class GatewaySettings(_Group):
     queries_max: int = Field(default=8, ge=1, le=64)
     """Questions to ClickHouse at one time, exports too; others wait up to `query_wait_ms`, then 503."""
     query_wait_ms: int = Field(default=5000, ge=1)
+    export_seconds_max: int = Field(default=600, ge=1)
+    """For one export, however slowly it is read."""
     page_rows_max: int = Field(default=1000, ge=1, le=10_000)
     shutdown_seconds_max: int = Field(default=20, ge=1)
     """For requests that are running when the gateway is told to stop."""

@@ -17,9 +17,21 @@ from schemas.account_command import (
     OpenAccount,
     PlaceHold,
 )
-from schemas.base import AccountId, Count, CreditAmount, NotNegative, OpenModel, UtcInstant, WireModel
+from schemas.base import (
+    AccountId,
+    Count,
+    CreditAmount,
+    GrantShare,
+    NotNegative,
+    OpenModel,
+    Service,
+    UtcInstant,
+    WireModel,
+)
 from schemas.command_result import HoldAnswer, PlanChangeAnswer
 from schemas.held_usage import CapturedUsage
+from schemas.ledger_entry import EntryKind
+from schemas.metered_record import UsageOutcome
 
 Scope: TypeAlias = Literal["ingest", "hold", "read", "admin"]
 """`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `admin`: operators'
@@ -268,3 +280,125 @@ class BalanceAnswer(WireModel):
     """The newest event or command that changed it."""
     is_behind: bool
     """Whether events that this gateway has acknowledged may not be in it yet: no worker was in time."""
+
+
+class UsageItem(WireModel):
+    """One usage event and what became of it."""
+
+    event_id: str
+    source: str
+    service: Service
+    outcome: UsageOutcome
+    reason: str
+    occurred_at: UtcInstant
+    accepted_at: UtcInstant
+    channel: str
+    images: Count
+    credits: CreditAmount
+    rated_credits: NotNegative
+    price_book: str
+    balance_after: CreditAmount
+    partition: Count
+    offset: Count
+
+
+class _Page(WireModel):
+    next_cursor: str | None
+    """Where the list goes on; null at its end."""
+
+
+class UsagePage(_Page):
+    items: list[UsageItem]
+
+
+class LedgerItem(WireModel):
+    """One change of the account's credits; its fields as in `ledger_entry.v1`."""
+
+    entry_seq: Count
+    kind: EntryKind
+    credits: CreditAmount
+    balance_after: CreditAmount
+    booked_at: UtcInstant
+    accepted_at: UtcInstant
+    cause_source: str
+    cause_id: str
+    grants: list[GrantShare]
+    partition: Count
+    offset: Count
+    previous_hash: str
+    entry_hash: str
+
+
+class LedgerPage(_Page):
+    items: list[LedgerItem]
+
+
+class StatementItem(WireModel):
+    """One closed period; its fields as in `account_statement.v1`."""
+
+    plan: str
+    period_start: UtcInstant
+    period_end: UtcInstant
+    opening: NotNegative
+    granted: NotNegative
+    overage: NotNegative
+    reversed: NotNegative
+    used: NotNegative
+    expired: NotNegative
+    voided: NotNegative
+    closing: NotNegative
+    overage_price: str | None
+    overage_amount: str
+    currency: str
+    last_entry_seq: Count
+    accepted_at: UtcInstant
+    partition_seq: Count
+
+
+class StatementsPage(_Page):
+    items: list[StatementItem]
+
+
+class AlertItem(WireModel):
+    """One alert; its fields as in `account_alert.v1`."""
+
+    alert_id: str
+    kind: Literal["threshold", "limit_reached"]
+    threshold: Count | None
+    used: NotNegative
+    base: NotNegative
+    period_start: UtcInstant
+    period_end: UtcInstant
+    accepted_at: UtcInstant
+    partition_seq: Count
+
+
+class AlertsPage(_Page):
+    items: list[AlertItem]
+
+
+class UsageTotal(WireModel):
+    service: Service | None = None
+    day: str | None = None
+    """Of the time zone, as in 2026-11-23."""
+    metered: Count
+    denied: Count
+    duplicates: Count
+    corrections: Count
+    images: Count
+    credits: CreditAmount
+
+
+class UsageTotalsAnswer(WireModel):
+    account_id: AccountId
+    by: Literal["service", "day"]
+    time_zone: str
+    totals: list[UsageTotal]
+
+
+class ChargeAnswer(WireModel):
+    """Everything that is known of an event id in one account, each as in its schema."""
+
+    metered_records: list[dict[str, Any]]
+    dead_letters: list[dict[str, Any]]
+    ledger_entries: list[dict[str, Any]]

@@ -27,6 +27,7 @@ from schemas.topics import (
     LEDGER_ENTRIES,
     METERED_RECORDS,
 )
+from schemas.usage_export import UsageExport
 
 USAGE: Final[dict[str, type[BaseModel]]] = {
     "usage.image_generation.v1": usage_event.ImageGeneration,
@@ -76,7 +77,10 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
 DATA_FILES: Final[dict[str, type[BaseModel]]] = {"price_book.v1": PriceBook, "plan_catalog.v1": PlanCatalog}
 """What a release brings along, and what is published later: `price_books/`, `plans/`."""
 
-SHAPES: Final[dict[str, type[BaseModel]]] = {**EVENTS, **RECORDS, **DATA_FILES}
+DOCUMENTS: Final[dict[str, type[BaseModel]]] = {"usage_export.v1": UsageExport}
+"""What the gateway hands out as a file."""
+
+SHAPES: Final[dict[str, type[BaseModel]]] = {**EVENTS, **RECORDS, **DATA_FILES, **DOCUMENTS}
 
 CARRIED: Final[dict[str, tuple[str, ...]]] = {
     ACCOUNT_EVENTS: tuple(EVENTS),

@@ -11,6 +11,7 @@ from pipeline.cli import (
     dead_letters,
     demo,
     hold,
+    keys,
     look,
     periods,
     plan,
@@ -72,7 +73,7 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
 _register(USE, demo.demo, send.send, reverse.reverse, reverse.rerate)
-for group in (account, plan, price_book, hold):
+for group in (account, plan, price_book, hold, keys):
     group.register()
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), rich_help_panel=USE)
 dead_letters.register()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KAFKA_PORT: Final = 9092
 CLICKHOUSE_PORT: Final = 8123
 NATIVE_PORT: Final = 9000
+GATEWAY_PORT: Final = 8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +75,20 @@ def _stack(*, keep: bool) -> Generator[tuple["Settings", bool], None, None]:
     from pipeline.settings import Settings
 
     home = Home(Settings().home)
-    ports = [port if is_free(port) else None for port in (KAFKA_PORT, CLICKHOUSE_PORT, NATIVE_PORT)]
+    ports = [
+        port if is_free(port) else None for port in (KAFKA_PORT, CLICKHOUSE_PORT, NATIVE_PORT, GATEWAY_PORT)
+    ]
     if home.supervisor() is not None:
         say(f"Using the stack that runs in {home.directory}")
         yield Settings(), True
         return
     if keep:
-        names = ("kafka-port", "clickhouse-port", "native-port")
+        names = ("kafka-port", "clickhouse-port", "native-port", "gateway-port")
         in_background([f"--{name}={port or 'auto'}" for name, port in zip(names, ports, strict=True)])
         yield Settings(), True
         return
     say(f"Starting the local stack in {home.directory}")
-    options = StackOptions(kafka_port=ports[0], clickhouse_port=ports[1], native_port=ports[2])
+    options = StackOptions(kafka_port=ports[0], clickhouse_port=ports[1], native_port=ports[2], gateways=0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_once)
     try:

@@ -40,10 +40,11 @@ def up(
     kafka_port: Port = "9092",
     clickhouse_port: Port = "8123",
     native_port: Port = "9000",
+    gateway_port: Port = "8000",
     as_json: Json = False,
     ready_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
-    """Start Kafka, ClickHouse, workers and sinks on this machine, and keep them running until Ctrl-C."""
+    """Start Kafka, ClickHouse, workers, sinks and a gateway on this machine, and keep them running until Ctrl-C."""
     from pipeline.local.stack import StackOptions
 
     options = StackOptions(
@@ -52,10 +53,12 @@ def up(
         kafka_port=_port(kafka_port),
         clickhouse_port=_port(clickhouse_port),
         native_port=_port(native_port),
+        gateway_port=_port(gateway_port),
     )
     if detach:
         arguments = [f"--workers={workers}", f"--sinks={sinks}", f"--kafka-port={kafka_port}"]
         arguments += [f"--clickhouse-port={clickhouse_port}", f"--native-port={native_port}"]
+        arguments += [f"--gateway-port={gateway_port}"]
         in_background(arguments)
         _report(_settings(), as_json=as_json)
         return
@@ -92,7 +95,11 @@ def status(*, as_json: Json = False) -> None:
     found = stack_status(settings)
     if as_json:
         password = settings.clickhouse.analyst_password.get_secret_value()
-        write_json({**found, "addresses": {**_addresses(settings), "analyst_password": password}})
+        secrets = {
+            "analyst_password": password,
+            "demo_key": settings.gateway.demo_key.get_secret_value(),
+        }
+        write_json({**found, "addresses": {**_addresses(settings), **secrets}})
     elif not found["running"]:
         say(f"Nothing runs in {found['home']}. Next: `creditstream up`.")
     else:
@@ -231,7 +238,7 @@ def in_background(arguments: list[str]) -> None:
 
 
 def _addresses(settings: "Settings") -> dict[str, Any]:
-    """Where everything is. Starting prints no secret; who asks for the status as JSON gets the analyst's password."""
+    """Where everything is. The analyst's password is not among it: who asks for the status as JSON gets it."""
     return {
         "home": str(settings.home.resolve()),
         "kafka": settings.kafka.bootstrap_servers,
@@ -239,6 +246,7 @@ def _addresses(settings: "Settings") -> dict[str, Any]:
         "clickhouse_native_port": settings.clickhouse.native_port,
         "database": settings.clickhouse.database,
         "analyst": settings.clickhouse.analyst_user,
+        "gateway": f"http://127.0.0.1:{settings.gateway.port}",
     }
 
 
@@ -252,6 +260,14 @@ def _report(settings: "Settings", *, as_json: bool) -> None:
         write_json(_addresses(settings))
         return
     _write_addresses(settings)
+    say(_first_request(settings))
     say(
         "Next: `creditstream demo`, or `creditstream send --help`; in another terminal `creditstream status`."
     )
+
+
+def _first_request(settings: "Settings") -> str:
+    """Ready to paste. The demo key opens this machine's stack only, and only from this machine."""
+    from pipeline.gateway.keys import first_request
+
+    return f"Over HTTP, with the demo key:\n\n{first_request(settings)}\n"

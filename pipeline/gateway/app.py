@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -13,6 +14,7 @@ from pipeline.client.commands import command_key
 from pipeline.client.origin import new_id
 from pipeline.gateway import (
     account_routes,
+    documents,
     event_routes,
     health_routes,
     hold_routes,
@@ -84,14 +86,24 @@ def create_app(settings: Settings) -> FastAPI:
         title="creditstream",
         version="1",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     problems.install(app)
     app.middleware("http")(_named_and_measured)
-    for routes in (event_routes, hold_routes, account_routes, operator_routes, key_routes, health_routes):
+    for routes in (
+        event_routes,
+        hold_routes,
+        account_routes,
+        operator_routes,
+        key_routes,
+        health_routes,
+        documents,
+    ):
         app.include_router(routes.router)
+    app.openapi = cache(lambda: documents.openapi_of(app))  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
 

@@ -61,7 +61,7 @@ def read(request: Request, body: bytes, *, batch_events_max: int) -> list[tuple[
             detail = f"expected at most {batch_events_max} events in a batch, got {len(events)}"
             raise ProblemError("batch_too_large", detail)
         return [(event, _bytes(event)) for event in events]
-    if attributes and kind == _JSON:
+    if attributes and kind in {_JSON, ""}:  # Data without a type is JSON (CloudEvents 1.0, 3.1.1).
         event = {**attributes, "datacontenttype": _JSON, "data": _json(body)}
         return [(event, _bytes(event))]
     if kind == _JSON:

@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+from pipeline.client.commands import command_key
 from pipeline.client.publisher import QUIET, DeliveryError
-from pipeline.gateway.keys import KeyRing, command_secrets
+from pipeline.gateway.keys import EVERY_SCOPE, KeyRing, command_secrets, new_key
+from pipeline.gateway.tail import offsets
 from pipeline.kafka import (
     KafkaError,
     KafkaException,
@@ -11,7 +13,6 @@ from pipeline.kafka import (
     TopicPartition,
     admin,
     consumer,
-    list_offsets,
     producer,
     topic_name,
 )
@@ -40,16 +41,26 @@ def write(settings: Settings, *records: ApiKey) -> None:
         raise DeliveryError(errors[0], not_sent=len(errors), of=len(records))
 
 
+def write_demo_key(settings: Settings) -> None:
+    """The local stack's own key, which may do everything; written at each start, the same each time."""
+    signing = command_key(settings)
+    assert signing is not None, "the local stack makes a command key with the demo key"
+    key = settings.gateway.demo_key.get_secret_value()
+    made = new_key(
+        signing, name="demo", scopes=list(EVERY_SCOPE), accounts=None, created_by="creditstream up", key=key
+    )
+    if read(settings).get(made.record.key_id) is None:  # A revoked one stays so.
+        write(settings, made.record)
+
+
 def read(settings: Settings) -> KeyRing:
     """Every key that there is now."""
     ring = KeyRing(command_secrets(settings))
-    name, seconds = topic_name(settings.kafka, API_KEYS), settings.client.request_timeout_seconds
-    places = [TopicPartition(name, partition) for partition in range(settings.kafka.partitions)]
-    starts = list_offsets(admin(settings.kafka), places, "earliest", timeout_seconds=seconds)
+    starts = offsets(settings, admin(settings.kafka), [topic_name(settings.kafka, API_KEYS)], "earliest")
     options: dict[str, Any] = {"enable.partition.eof": True, "fetch.wait.max.ms": 10, **QUIET}
     reader = consumer(settings.kafka, **options)
-    reader.assign([TopicPartition(name, partition, offset) for (_, partition), offset in starts.items()])
-    open_ends = len(places)
+    reader.assign([TopicPartition(name, partition, offset) for (name, partition), offset in starts.items()])
+    open_ends = len(starts)
     while open_ends:
         for message in reader.consume(1000, POLL_SECONDS):
             error, value = message.error(), message.value()

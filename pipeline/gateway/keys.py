@@ -167,3 +167,13 @@ def _verified(value: bytes | None, secrets_by_id: Mapping[str, bytes]) -> ApiKey
 
 def _hash(key: str) -> str:
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def first_request(settings: Settings) -> str:
+    """A price for nothing but the demo key, ready to paste into a shell."""
+    key, port = settings.gateway.demo_key.get_secret_value(), settings.gateway.port
+    body = '{"usages":[{"type":"upscaling","data":{"input_width":512,"input_height":512,"scale":4}}]}'
+    return (
+        f"  curl -s http://127.0.0.1:{port}/v1/estimate -H 'Authorization: Bearer {key}' \\\n"
+        f"    -H 'Content-Type: application/json' -d '{body}'"
+    )

@@ -27,19 +27,15 @@ class PunctualProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn declares it
-        self._head_bytes = 0
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not self._has_head():
-                self.transport.close()
-                return
-        elif self.cycle.response_complete:  # A head has come before, so there is a cycle.
-            self._head_bytes = len(data)
+        if self._head_timer is None and self.cycle.response_complete:  # A head has come, so there is a cycle.
             self._expect_head()
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > HEAD_BYTES_MAX:
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._forget_head()
@@ -49,10 +45,8 @@ class PunctualProtocol(HttpToolsProtocol):
         self._forget_head()
         super().connection_lost(exc)
 
-    def _has_head(self) -> bool:
-        return self._head_timer is None
-
     def _expect_head(self) -> None:
+        self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(
             self.head_seconds_max, self._too_slow
         )

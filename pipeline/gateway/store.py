@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -31,15 +31,18 @@ class Store:
         async with self._place():
             return await self._run(lambda: question(self._connected()))
 
-    async def stream(self, question: Callable[[Client], Iterator[T]]) -> AsyncGenerator[T, None]:
+    async def stream(self, question: Callable[[Client], Generator[T, None, None]]) -> AsyncGenerator[T, None]:
         """What the question yields, one after the other; a slow reader holds a place."""
         async with self._place():
-            found = await self._run(lambda: iter(question(self._connected())))
-            while True:
-                item: Any = await self._run(lambda: next(found, _END))
-                if item is _END:
-                    return
-                yield item
+            found = await self._run(lambda: question(self._connected()))
+            try:
+                while True:
+                    item: Any = await self._run(lambda: next(found, _END))
+                    if item is _END:
+                        return
+                    yield item
+            finally:
+                await asyncio.shield(self._run(found.close))  # Whoever reads may be gone in the middle.
 
     async def is_up(self) -> bool:
         """Whether ClickHouse answers."""

@@ -6,11 +6,12 @@ A poll, not `consume` with a wait: that would hold back the first record until i
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
 from pipeline.client.publisher import QUIET
 from pipeline.kafka import (
+    AdminClient,
     Consumer,
     KafkaError,
     KafkaException,
@@ -68,7 +69,7 @@ class Tail:
 
     def start(self) -> None:
         """Find the places to begin at, then follow. Blocks; raises KafkaException when the broker does not answer."""
-        starts = self._offsets(self._begin)
+        starts = offsets(self._settings, self._admin, self._names, self._begin)
         self._consumer.assign(
             [TopicPartition(topic, partition, offset) for (topic, partition), offset in starts.items()]
         )
@@ -79,28 +80,8 @@ class Tail:
 
     def ends(self) -> dict[Place, int]:
         """Where the partitions end now. Blocks."""
-        ends = self._offsets("latest")
+        ends = offsets(self._settings, self._admin, self._names, "latest")
         return {(self._names[topic], partition): offset for (topic, partition), offset in ends.items()}
-
-    def has_reached(self, place: Place, end: int) -> bool:
-        """Whether every committed record before `end` has come. The last offset is the transaction's marker."""
-        return self.reached[place] >= end - 1
-
-    def _offsets(self, which: Literal["earliest", "latest"]) -> dict[tuple[str, int], int]:
-        places = [
-            TopicPartition(name, partition)
-            for name in self._names
-            for partition in range(self._settings.kafka.partitions)
-        ]
-        seconds = self._settings.client.request_timeout_seconds
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return list_offsets(self._admin, places, which, timeout_seconds=seconds)
-            except KafkaException:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(RETRY_SECONDS)
 
     def _follow(self) -> None:
         try:
@@ -145,6 +126,25 @@ class Tail:
 
 _PASSING: Final = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT})  # noqa: SLF001
 """librdkafka goes on by itself after these."""
+
+
+def offsets(
+    settings: Settings, client: AdminClient, topics: Iterable[str], which: Literal["earliest", "latest"]
+) -> dict[tuple[str, int], int]:
+    """Where partitions of these topics, by their names on the cluster, begin or end for a committed reader.
+
+    A broker that has just started, or a leader that moves, is asked again.
+    """
+    places = [TopicPartition(name, number) for name in topics for number in range(settings.kafka.partitions)]
+    seconds = settings.client.request_timeout_seconds
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return list_offsets(client, places, which, timeout_seconds=seconds)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 class Signal:

@@ -132,6 +132,7 @@ def _ports() -> Sequence[Finding]:
         "--kafka-port": options.kafka_port,
         "--clickhouse-port": options.clickhouse_port,
         "--native-port": options.native_port,
+        "--gateway-port": options.gateway_port,
     }
     findings: list[Finding] = []
     for option, port in wanted.items():

@@ -17,6 +17,7 @@ from typing import IO, Any, Final, cast
 
 import psutil
 
+from pipeline.gateway.keys import new_secret
 from pipeline.local import LocalStackError
 from pipeline.local.guardian import TERM_SECONDS_MAX
 from pipeline.settings import STATE_FILE
@@ -27,7 +28,7 @@ LOCK_SECONDS_MAX: Final = TERM_SECONDS_MAX + 7
 POLL_SECONDS: Final = 0.1
 SECRET_BYTES: Final = 32
 COMMAND_KEY_ID: Final = "local"
-OWN_DIRECTORIES: Final = ("kafka", "clickhouse", "logs")
+OWN_DIRECTORIES: Final = ("kafka", "clickhouse", "faust", "logs")
 
 
 class AlreadyUpError(LocalStackError):
@@ -154,6 +155,7 @@ class Home:
             "clickhouse": {"password": _secret(), "analyst_password": _secret()},
             "command_key_id": COMMAND_KEY_ID,
             "command_keys": {COMMAND_KEY_ID: _secret()},
+            "gateway": {"demo_key": new_secret()},
         }
         _replace(self._settings, _merged(made, self.settings()))
 

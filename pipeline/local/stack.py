@@ -17,6 +17,7 @@ from pipeline.local import LocalStackError
 from pipeline.local.child import Child, Group, Program
 from pipeline.local.clickhouse_config import ClickHousePorts, ClickHouseUsers
 from pipeline.local.clickhouse_server import clickhouse_program
+from pipeline.local.gateway_server import is_alive
 from pipeline.local.home import ChildState, Home, StackState
 from pipeline.local.jars import ensure_jars
 from pipeline.local.kafka_server import KafkaPorts, is_ready, kafka_program
@@ -40,10 +41,13 @@ class StackOptions:
     workers: int = 1
     sinks: int = 1
     schedulers: int = 1
+    gateways: int = 1
+    """0 or 1: it has one port."""
     late_lanes: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
+    gateway_port: int | None = 8000
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Merged into `settings.json`: topic prefix, batch sizes, …"""
     command: tuple[str, ...] = PIPELINE_COMMAND
@@ -54,6 +58,7 @@ class StackOptions:
 class _Ports:
     kafka: KafkaPorts
     clickhouse: ClickHousePorts
+    gateway: int
 
 
 class LocalStack:
@@ -134,6 +139,7 @@ class LocalStack:
         placed = {
             "kafka": {"bootstrap_servers": broker},
             "clickhouse": {"url": url, "native_port": ports.clickhouse.native},
+            "gateway": {"port": ports.gateway},
         }
         self.home.write_settings(self.options.settings, placed)
         self.settings = Settings(home=self.home.directory)
@@ -205,6 +211,27 @@ class LocalStack:
                 self._running.start(self._pipeline_program(kind, number, stage=stage))
         said = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, _, count in counts)
         self._done(said, began)
+        if options.gateways:
+            self._start_gateway()
+
+    def _start_gateway(self) -> None:
+        began = time.monotonic()
+        from pipeline.gateway.key_log import write_demo_key  # noqa: PLC0415  (as above)
+
+        write_demo_key(self.settings)
+        gateway = self.settings.gateway
+        program = Program(
+            name="gateway",
+            stage=4,
+            command=(*self.options.command, "gateway"),
+            environment=child_environment(self.settings),
+            directory=self.home.directory,
+            healthy=lambda: is_alive(gateway.port),
+            ports={"http": gateway.port},
+        )
+        self._running.start(program)
+        self._running.wait_until(program.name, program.healthy)
+        self._done(f"Gateway http://{LOOPBACK}:{gateway.port}", began)
 
     def _pipeline_program(self, kind: str, number: int, *, stage: int) -> Program:
         return Program(
@@ -235,6 +262,7 @@ def _chosen_ports(options: StackOptions) -> _Ports:
         (options.kafka_port, "--kafka-port"),
         (options.clickhouse_port, "--clickhouse-port"),
         (options.native_port, "--native-port"),
+        (options.gateway_port if options.gateways else None, "--gateway-port"),
     ):
         if port is not None:
             require_free(port, option=option)
@@ -243,4 +271,5 @@ def _chosen_ports(options: StackOptions) -> _Ports:
         clickhouse=ClickHousePorts(
             http=options.clickhouse_port or free_port(), native=options.native_port or free_port()
         ),
+        gateway=options.gateway_port or free_port(),
     )

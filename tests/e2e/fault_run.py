@@ -67,6 +67,7 @@ def fault_run(plan: FaultPlan, home: Path, say: Callable[[str], None]) -> dict[s
         kafka_port=None,
         clickhouse_port=None,
         native_port=None,
+        gateways=0,
         late_lanes=0,  # The audit of the input file alone knows of no second chance.
         settings={"kafka": {"partitions": plan.partitions}},
     )

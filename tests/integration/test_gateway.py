@@ -1,15 +1,25 @@
 """The gateway before a real pipeline: events, holds, balances, keys, as a service without our client sees them."""
 
+import csv
+import io
+import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
 
 import httpx2 as httpx
 import pytest
+from cloudevents.core.bindings.http import to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
 
 from pipeline.settings import ClickHouseSettings, KafkaSettings
+from schemas.usage_export import UsageExport
 from tests.conftest import own_settings
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, square
+from tests.stack import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -158,3 +168,140 @@ def test_a_revoked_key_is_refused_by_every_gateway_within_seconds(
         assert second.get("/v1/keys").status_code == 200  # Reads its topic to the end before it answers.
     with there.client(made["key"], "second") as other:
         assert other.get("/v1/accounts/nobody/balance").status_code == 401
+
+
+def stored(client: httpx.Client, account: str, count: int) -> list[dict[str, Any]]:
+    """The account's usage, once ClickHouse has so many records of it."""
+
+    def found() -> list[dict[str, Any]] | None:
+        items: list[dict[str, Any]] = client.get(f"/v1/accounts/{account}/usage").json()["items"]
+        return items if len(items) >= count else None
+
+    return wait_until(f"{count} records are stored", found)
+
+
+def test_pages_of_usage_hold_every_record_once(there: Deployment, client: httpx.Client) -> None:
+    account = there.open("paged")
+    client.post("/v1/events", json=[event(account, f"p{number}") for number in range(7)], headers=BATCH)
+    stored(client, account, 7)
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        more = {} if cursor is None else {"cursor": cursor}
+        query = {"limit": "3", "service": "image_generation", **more}
+        page = client.get(f"/v1/accounts/{account}/usage", params=query).json()
+        seen += [each["event_id"] for each in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert sorted(seen) == [f"p{number}" for number in range(7)]
+
+
+def test_exports_agree_with_the_totals_and_stand_in_the_asked_time_zone(
+    there: Deployment, client: httpx.Client
+) -> None:
+    account = there.open("exported")
+    client.post(
+        "/v1/events", json=[event(account, f"=x{number}", images=2) for number in range(3)], headers=BATCH
+    )
+    stored(client, account, 3)
+    asked = {"tz": "Asia/Kathmandu", "from": "2020-01-01"}
+    path = f"/v1/accounts/{account}/usage/export"
+    found = client.get(path, params=asked)
+    export = UsageExport.model_validate_json(found.content)
+    assert found.headers["content-disposition"] == 'attachment; filename="usage.json"'
+    assert export.filters.since == "2020-01-01T00:00:00.000+05:45"
+    assert [str(each.credits) for each in export.records] == ["2", "2", "2"]
+    assert all(each.accepted_at.endswith("+05:45") for each in export.records)
+    assert export.totals["image_generation"].credits == 6
+    lines = client.get(path, params={**asked, "format": "ndjson"}).text.splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(found.content)["records"]
+    table = list(csv.DictReader(io.StringIO(client.get(path, params={**asked, "format": "csv"}).text)))
+    assert [row["event_id"] for row in table] == ["'=x0", "'=x1", "'=x2"]  # No spreadsheet computes it.
+    totals = client.get(
+        f"/v1/accounts/{account}/usage/totals", params={"by": "day", "tz": "Asia/Kathmandu"}
+    ).json()
+    assert [(each["metered"], each["credits"]) for each in totals["totals"]] == [(3, "6")]
+
+
+def test_a_charge_is_explained_and_the_ledger_is_chained(there: Deployment, client: httpx.Client) -> None:
+    account, sent = there.open("explained"), event("explained", "urn:x/1", images=2)
+    client.post("/v1/events", json=sent, headers=CLOUD_EVENT)
+    stored(client, account, 1)
+
+    def charge() -> Any:
+        found = client.get(f"/v1/accounts/{account}/charges/urn:x/1")
+        return found.json() if found.status_code == 200 and found.json()["ledger_entries"] else None
+
+    told = wait_until("the charge is stored", charge)
+    assert told["metered_records"][0]["receipt"]["credits_per_image"] == "1"
+    newest, *_, first = client.get(f"/v1/accounts/{account}/ledger").json()["items"]
+    assert (newest["kind"], newest["credits"], first["entry_seq"]) == ("usage", "-2", 1)
+    assert client.get(f"/v1/accounts/{account}/statements").json() == {"items": [], "next_cursor": None}
+    assert client.get(f"/v1/accounts/{account}/alerts").json()["items"] == []
+    assert client.get(f"/v1/accounts/{account}/charges/nobody").json()["code"] == "unknown_charge"
+
+
+def test_an_estimate_is_the_price_of_the_book_in_force(client: httpx.Client) -> None:
+    usages = [square(4), {"type": "upscaling", "data": {"input_width": 512, "input_height": 512, "scale": 4}}]
+    said = client.post("/v1/estimate", json={"usages": [*usages, {"type": "sorcery"}]}).json()
+    assert (said["credits"], [each["credits"] for each in said["items"]]) == ("9", ["4", "5", None])
+    assert said["items"][2]["code"] == "unknown_type"
+
+
+def test_the_sdk_of_cloudevents_can_publish(there: Deployment, client: httpx.Client) -> None:
+    account = there.open("sdk")
+    sent = event(account)
+    attributes = {name: value for name, value in sent.items() if name not in {"data", "time"}}
+    attributes["time"] = datetime.fromisoformat(sent["time"])
+    made = CloudEvent(attributes, sent["data"])
+    for write in (to_structured_event, to_binary_event):
+        message = write(made)
+        said = client.post("/v1/events?wait=outcome", content=message.body, headers=message.headers)
+        assert said.json()["status"] in {"accepted", "duplicate"}, said.text
+    assert available(client, account) == "499"
+
+
+def test_plain_curl_can_publish(there: Deployment) -> None:
+    account = there.open("curl")
+    ended = subprocess.run(
+        ["curl", "-sS", f"{there.url('gateway')}/v1/events", "-H", f"Authorization: Bearer {there.key}", "-H",
+         "Content-Type: application/cloudevents+json", "-d", json.dumps(event(account))],
+        capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert json.loads(ended.stdout)["status"] == "accepted"
+
+
+def test_what_admins_do_is_written_down(there: Deployment, client: httpx.Client) -> None:
+    account = there.open("audited")
+    client.post(f"/v1/accounts/{account}/plan", json={"plan": "none"}, headers={"x-request-id": "ticket-7"})
+    (written,) = [
+        json.loads(line.partition("{")[1] + line.partition("{")[2])
+        for line in there.log("gateway").splitlines()
+        if "ticket-7" in line and "creditstream.audit" in line
+    ]
+    assert (written["action"], written["account_id"], written["result"]) == (
+        "account.change_plan",
+        account,
+        "unknown_plan",
+    )
+
+
+def test_health_and_metrics_need_no_key_and_name_no_account(there: Deployment) -> None:
+    account = there.open("unnamed")
+    assert httpx.get(f"{there.url('gateway')}/livez").status_code == 200
+    ready = httpx.get(f"{there.url('gateway')}/readyz").json()
+    assert ready["components"] == {"kafka": "ok", "balances": "ok", "keys": "ok", "clickhouse": "ok"}
+    told = httpx.get(f"{there.url('gateway')}/metrics").text
+    assert 'creditstream_gateway_requests_total{method="POST",route="/v1/accounts",status="201"}' in told
+    assert account not in told
+
+
+def test_the_documents_are_served_from_here_and_need_no_script(there: Deployment) -> None:
+    page = httpx.get(f"{there.url('gateway')}/docs")
+    assert "script" not in page.text
+    assert "POST /v1/holds" in page.text
+    assert httpx.get(f"{there.url('gateway')}/openapi.json").json()["openapi"].startswith("3.1")
+    assert httpx.get(f"{there.url('gateway')}/asyncapi.yaml").text.startswith("# Generated")
+    schema = httpx.get(f"{there.url('gateway')}/schemas/usage_export.v1.schema.json").json()
+    assert schema["title"]

@@ -17,7 +17,7 @@ from pipeline.local.ports import PortTakenError, require_free
 from tests.stack import wait_until
 
 pytestmark = pytest.mark.integration
-AUTO = ("--kafka-port=auto", "--clickhouse-port=auto", "--native-port=auto")
+AUTO = ("--kafka-port=auto", "--clickhouse-port=auto", "--native-port=auto", "--gateway-port=auto")
 
 
 def creditstream(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
         assert "password" not in started.stdout + started.stderr
         assert len(status()["addresses"]["analyst_password"]) == 64
         assert {process["name"] for process in status()["processes"]} == {
-            *("kafka", "clickhouse", "worker-1", "sink-1", "scheduler-1", "late-lane-1")
+            *("kafka", "clickhouse", "worker-1", "sink-1", "scheduler-1", "late-lane-1", "gateway")
         }
         again = creditstream(tmp_path, "up", "--detach", *AUTO)
         assert (again.returncode, "already" in again.stderr) == (1, True)
