@@ -3,6 +3,9 @@
 `publisher`, `commands` and `outcomes` are the command line's and the gateway's: they have settings and keys.
 """
 
+from pipeline.client.asynchronous import AsyncUsageClient
+from pipeline.client.gateway import CreditsShortError, GatewayAwayError, HoldRefusedError
+from pipeline.client.holds import Hold
 from pipeline.client.options import ClientOptions
 from pipeline.client.receipts import NotRecordedError, Problem, Receipt, Stats
 from pipeline.client.usage import (
@@ -17,7 +20,12 @@ from pipeline.client.usage import (
 from pipeline.client.usage_client import UsageClient
 
 __all__ = [
+    "AsyncUsageClient",
     "ClientOptions",
+    "CreditsShortError",
+    "GatewayAwayError",
+    "Hold",
+    "HoldRefusedError",
     "NotRecordedError",
     "Problem",
     "Receipt",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from pipeline.kafka_settings import KafkaSettings
 from schemas.base import Source
@@ -49,21 +49,29 @@ class ClientOptions(BaseModel):
     window_hours: int = Field(default=72, ge=1)
     """As the pipeline has it (`rules.hot_window_hours`); events that reach Kafka later are reported as too late."""
 
+    gateway_url: str = ""
+    """Where holds are asked for, such as `https://credits.example.com`."""
+    api_key: SecretStr = SecretStr("")
+    gateway_timeout_seconds: float = Field(default=5, gt=0)
+    """Of one try, to connect and to answer."""
+    gateway_attempts_max: int = Field(default=4, ge=1, le=20)
+
     @classmethod
     def from_env(cls, source: str, environment: Mapping[str, str] | None = None, **given: Any) -> Self:
-        """From `CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS`, `…__TOPIC_PREFIX`, `…__CLIENT_OPTIONS` (JSON)
-        and `CREDITSTREAM_SPOOL_DIRECTORY`.
+        """From `CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS`, `…__TOPIC_PREFIX`, `…__CLIENT_OPTIONS` (JSON),
+        `CREDITSTREAM_SPOOL_DIRECTORY`, `CREDITSTREAM_GATEWAY_URL` and `CREDITSTREAM_API_KEY`.
 
         What is not there: from a local stack in `CREDITSTREAM_HOME`, then the defaults. `given` goes before all.
         """
         found = os.environ if environment is None else environment  # noqa: TID251  (a service has no Settings)
         named = {
             name: found[variable]
-            for name in ("spool_directory",)
+            for name in ("spool_directory", "gateway_url", "api_key")
             if (variable := f"CREDITSTREAM_{name.upper()}") in found
         }
-        kafka = {**_local_stack(found), **_kafka_of(found)}
-        return cls.model_validate({"source": source, "kafka": kafka, **named, **given})
+        stack = _local_stack(found)
+        kafka = {**stack.pop("kafka", {}), **_kafka_of(found)}
+        return cls.model_validate({"source": source, "kafka": kafka, **stack, **named, **given})
 
 
 def _kafka_of(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -81,5 +89,11 @@ def _local_stack(environment: Mapping[str, str]) -> dict[str, Any]:
     path = Path(environment.get("CREDITSTREAM_HOME", ".creditstream")) / STATE_FILE
     if not path.exists():
         return {}
-    said = json.loads(path.read_text()).get("kafka", {})
-    return {name: said[name] for name in _SHARED if name in said}
+    said = json.loads(path.read_text())
+    values: dict[str, Any] = {
+        "kafka": {name: each for name, each in said["kafka"].items() if name in _SHARED}
+    }
+    if "port" in said.get("gateway", {}):
+        values["gateway_url"] = f"http://127.0.0.1:{said['gateway']['port']}"
+        values["api_key"] = said["gateway"].get("demo_key", "")
+    return values

@@ -20,6 +20,9 @@ ProblemKind: TypeAlias = Literal[
     "spool_damaged",
     "spool_torn",
     "too_late",
+    "capture_not_answered",
+    "capture_refused",
+    "release_not_answered",
     "client_fault",
 ]
 _LOG: Final = logging.getLogger("creditstream.client")

@@ -9,6 +9,7 @@ import atexit
 import os
 import weakref
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from pipeline.client.events import encode, usage_event
+from pipeline.client.gateway import Gateway
+from pipeline.client.holds import Hold, Ways
 from pipeline.client.options import ClientOptions
 from pipeline.client.origin import new_id, now, now_text
 from pipeline.client.receipts import (
@@ -36,12 +39,13 @@ from schemas.usage_event import USAGE_EVENT
 
 
 class UsageClient:
-    """Publishes usage events. Close it, or use it in a `with`."""
+    """Publishes usage events and asks for holds. Close it, or use it in a `with`."""
 
     def __init__(self, options: ClientOptions, *, on_problem: OnProblem | None = None) -> None:
         self._options = options
         self._telling = Telling(on_problem)
         self._sender = Sender(options, self._telling)
+        self._gateway = Gateway(options)
         _CLIENTS.add(self)
         if options.spool_directory is not None:
             self._sender.start()
@@ -60,12 +64,27 @@ class UsageClient:
         """
         event_id = event_id or new_id()
         try:
-            value = self._checked(account, usage, event_id, time)
+            event = usage_event(
+                usage.service,
+                account=account,
+                event_id=event_id,
+                source=self._options.source,
+                time=now_text() if time is None else format_instant(as_instant(time)),
+                data=usage.data,
+            )
+        except (TypeError, ValueError) as error:
+            return self._refused(event_id, "invalid_event", str(error))
+        return self._record_event(event)
+
+    def _record_event(self, event: dict[str, Any]) -> Receipt:
+        event_id = event["id"]
+        try:
+            key, value = self._checked(event)
         except (ValidationError, TypeError, ValueError, RecursionError) as error:
             return self._refused(event_id, "invalid_event", _first_line(error))
         waiting: Future[Acknowledgement] = Future()
         waiting.set_running_or_notify_cancel()  # From here on it cannot be cancelled: the event is on its way.
-        entry = Entry(account.encode(), value, waiting, event_id)
+        entry = Entry(key, value, waiting, event_id)
         blocks = self._options.on_full == "block"
         reason = self._sender.put(entry, wait_seconds=self._options.block_seconds_max if blocks else 0)
         if reason is not None:
@@ -73,20 +92,13 @@ class UsageClient:
         self._telling.count("recorded")
         return Receipt(event_id, waiting)
 
-    def _checked(self, account: str, usage: Usage, event_id: str, time: datetime | None) -> bytes:
-        event = usage_event(
-            usage.service,
-            account=account,
-            event_id=event_id,
-            source=self._options.source,
-            time=now_text() if time is None else format_instant(as_instant(time)),
-            data=usage.data,
-        )
+    def _checked(self, event: dict[str, Any]) -> tuple[bytes, bytes]:
         USAGE_EVENT.validate_python(event)
-        _, value = encode(event)
+        key, value = encode(event)
         if len(value) > self._options.event_bytes_max:
             raise ValueError(f"expected at most {self._options.event_bytes_max} bytes, got {len(value)}")
-        return value
+        assert key is not None, "a valid event has a subject"
+        return key, value
 
     def _refused(self, event_id: str, reason: RefusalReason, detail: str) -> Receipt:
         self._telling.count(reason)
@@ -98,6 +110,22 @@ class UsageClient:
         refused: Future[Acknowledgement] = Future()
         refused.set_exception(error)
         return Receipt(event_id, refused)
+
+    def hold(
+        self, account: str, usage: Usage, *, seconds: int = 900, partial: bool = False, hold_id: str = ""
+    ) -> Hold:
+        """Set the credits of this usage aside before the work, for so many seconds at most; see `Hold`.
+
+        With `partial`, of a batch that does not fit so many images as do. Raises CreditsShortError,
+        HoldRefusedError or GatewayAwayError.
+        """
+        ways = Ways(self._gateway, self._options.source, self._record_quietly, self._telling.tell)
+        return Hold(ways, account, usage, hold_id or new_id()).place(seconds=seconds, partial=partial)
+
+    def _record_quietly(self, event: dict[str, Any]) -> None:
+        """Whatever the options say: the work is done, and what went wrong was told."""
+        with suppress(NotRecordedError):
+            self._record_event(event)
 
     def stats(self) -> Stats:
         """Counters, and what waits now."""
@@ -125,6 +153,7 @@ class UsageClient:
         """Take no more events, and bring home what is there: Kafka within this time, else the spool."""
         timeout = self._options.close_timeout_seconds if timeout_seconds is None else timeout_seconds
         self._sender.close(timeout)
+        self._gateway.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +166,7 @@ class UsageClient:
     def _renew(self) -> None:
         self._telling.renew_lock()
         self._sender.renew()
+        self._gateway.renew()
 
 
 _CLIENTS: "weakref.WeakSet[UsageClient]" = weakref.WeakSet()

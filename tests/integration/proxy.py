@@ -1,4 +1,4 @@
-"""A TCP proxy in front of ClickHouse that can lose answers and refuse connections."""
+"""A TCP proxy in front of an HTTP server that can lose answers and refuse connections."""
 
 import select
 import socket
@@ -9,10 +9,12 @@ CHUNK_BYTES: Final = 65_536
 
 
 class Proxy:
-    """Forwards to `target`. `answers_to_lose` inserts are passed on, and their answers are not passed back."""
+    """Forwards to `target`. Requests with `lost` in them are passed on, and `answers_to_lose` of their answers are not
+    passed back."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], *, lost: bytes = b"INSERT+INTO") -> None:
         self._target = target
+        self._lost = lost
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self.answers_to_lose = 0
@@ -35,7 +37,7 @@ class Proxy:
 
     def _forward(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._target) as server:
-            is_insert = False
+            is_marked = False
             while True:
                 readable, _, _ = select.select([client, server], [], [])
                 for side in readable:
@@ -43,11 +45,11 @@ class Proxy:
                     if not data or self.is_refusing:
                         return
                     if side is client:
-                        is_insert = is_insert or b"INSERT+INTO" in data
+                        is_marked = is_marked or self._lost in data
                         server.sendall(data)
-                    elif is_insert and self.answers_to_lose > 0:
+                    elif is_marked and self.answers_to_lose > 0:
                         self.answers_to_lose -= 1
                         return
                     else:
-                        is_insert = False
+                        is_marked = False
                         client.sendall(data)
