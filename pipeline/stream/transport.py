@@ -28,6 +28,8 @@ FETCH_WAIT_MS_MAX: Final = 50
 Faust's 1,500 ms would be that partition's delay."""
 POLL_BUSY_SECONDS: Final = 0.01
 """A poll that leaves a full partition out is short, so that the partition is asked for again soon."""
+POLL_SECONDS_MAX: Final = 0.25
+"""Of any poll: positions are sought between two polls, so a takeover waits for the one that is under way."""
 OFFSETS_SECONDS_MAX: Final = 2.0
 """For telling the group's offsets, which nothing rests on."""
 
@@ -90,6 +92,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._told = {}
+        self._polling = asyncio.Lock()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -105,9 +108,15 @@ class Consumer(driver.Consumer):
         if not wanted:
             await held.wait_for_room(timeout)
             return
-        polled = await self._getmany(wanted, timeout if wanted == active else POLL_BUSY_SECONDS)
+        seconds = min(timeout, POLL_SECONDS_MAX) if wanted == active else POLL_BUSY_SECONDS
+        # What a poll takes moves the position. One that outlived the seek of the next generation would take records
+        # that nobody reads again, and they would be lost.
+        async with self._polling:
+            if held.generation != generation:
+                return
+            polled = await self._getmany(wanted, seconds)
         if self.should_stop or not self.flow_active or held.generation != generation:
-            return  # Read again from the cursor.
+            return  # Read again from the cursor, which is sought after this.
         for tp, records in polled.items():
             message = self._to_message(tp, records[-1])
             message.key, message.value = None, cast("Any", Polled(generation, records))
@@ -129,8 +138,9 @@ class Consumer(driver.Consumer):
         await self._thread.pause_in_broker_client(
             {tp for tp in self.assignment() if tp.topic != self.app.source_name}
         )
-        await self.seek_wait(positions)
-        held.open(generation)
+        async with self._polling:
+            await self.seek_wait(positions)
+            held.open(generation)
         return positions
 
     async def commit(self, topics: object = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002

@@ -23,6 +23,7 @@ from tests.stream_workers import (
     Feed,
     Outcomes,
     Said,
+    Worker,
     assert_each_offset_once,
     read_table,
     wait_until_held,
@@ -139,6 +140,27 @@ def test_a_stopping_worker_hands_over_before_its_session_would_run_out(deploymen
         session_seconds = deployment.worker.session_timeout_ms / 1000
         wait_until_held(deployment, b, seconds_max=session_seconds - 1)
         assert a.wait_for_end() == 0, a.log
+
+
+def test_no_event_is_passed_over_that_comes_while_partitions_change_hands(
+    deployment: Settings, feed: Feed, outcomes: Outcomes
+) -> None:
+    """A poll of the generation before may still wait for records when the positions of this one are sought."""
+    accounts = open_accounts(feed, 16)
+    with workers(deployment, "stays") as running:
+        (stays,) = running
+        for number in range(5):
+            running.append(Worker(deployment, f"comes-and-goes-{number}"))
+            wait_until_held(deployment, stays, running[-1])
+            time.sleep(
+                number / 10
+            )  # After the positions were sought, while the poll from before still waits.
+            spend(feed, accounts, 32, named=f"{number}-")
+            outcomes.wait_for(feed.sent)
+            running[-1].send(SIGTERM)
+            assert running[-1].wait_for_end() == 0, running[-1].log
+    assert_each_offset_once(outcomes.settle(), feed.sent)
+    assert_table_agrees(deployment, outcomes.said, accounts)
 
 
 def test_a_worker_that_slept_through_its_session_writes_nothing_when_it_wakes(
