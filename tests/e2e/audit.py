@@ -108,7 +108,7 @@ def _shortened(verdict: Verdict) -> Verdict:
 def _is_charge_of(command: Verdict, found: Verdict) -> bool:
     """Whether this is the usage that an accepted command is about, whose answer follows. Their amounts are in the
     sum that is charged, and in the balance."""
-    is_charge = command.outcome == "accepted" and found.outcome != "duplicate"
+    is_charge = command.outcome == "accepted" and found.outcome not in {"accepted", "duplicate"}
     return is_charge and (command.account, command.balance_after) == (found.account, found.balance_after)
 
 
