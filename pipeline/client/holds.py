@@ -110,9 +110,8 @@ class Hold:
         used = {name: event[name] for name in ("type", "id", "source", "time", "data")}
         body = {"account_id": self._account, "usage": used}
         try:
-            answer = self._ways.gateway.ask(
-                f"{self._path}/capture", body, idempotency_key=f"{self.hold_id}/c"
-            )
+            # Not an id made of the hold's: a service that runs a hold again would send it with another content.
+            answer = self._ways.gateway.ask(f"{self._path}/capture", body, idempotency_key=new_id())
         except GatewayAwayError as error:
             return self._record_instead(event, str(error))
         except HoldRefusedError as error:

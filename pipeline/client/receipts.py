@@ -103,8 +103,9 @@ class Telling:
             return {name: self._counts[name] for name in known if self._counts[name]}
 
     def tell(self, problem: Problem) -> None:
-        _LOG.warning("%s: %s", problem.kind, problem.detail)
+        """To `on_problem`; without one, to the log."""
         if self._on_problem is None:
+            _LOG.warning("%s: %s", problem.kind, problem.detail)
             return
         try:
             self._on_problem(problem)
