@@ -1,6 +1,7 @@
 """`creditstream bench`: our worker beside the alternatives, measured. Registered in `pipeline/cli/app.py`."""
 
 import importlib
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -9,21 +10,35 @@ from pipeline.cli.exits import CliError, Exit
 from pipeline.cli.output import say, write, write_json, write_table
 
 
+class Subject(StrEnum):
+    """What is measured."""
+
+    SPEED = "speed"
+    HOLDS = "holds"
+
+
 def bench(
+    subject: Annotated[
+        Subject, typer.Argument(help="speed: events a second beside others; holds: how long a hold waits")
+    ] = Subject.SPEED,
     *,
     quick: Annotated[
         bool, typer.Option("--quick", help="One short run: shows that it works, no speeds")
     ] = False,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each runs every program once")] = 5,
-    events: Annotated[int, typer.Option(min=1000, help="Usage events of one run")] = 200_000,
-    accounts: Annotated[int, typer.Option(min=1, help="Accounts that use them")] = 10_000,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each runs everything once")] = 5,
+    events: Annotated[int, typer.Option(min=1000, help="Of speed: usage events of one run")] = 200_000,
+    accounts: Annotated[int, typer.Option(min=1, help="Of speed: accounts that use them")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout")] = False,
 ) -> None:
-    """Measure the worker beside a bare loop, plain Faust and the core alone, on a broker of its own.
+    """Measure the worker on a broker of its own. Takes about a minute a round, holds about three.
 
-    Every program does the same work, and what they write is compared byte for byte. Takes about a minute a round.
+    speed: beside a bare loop, plain Faust and the core alone. Every program does the same work, and what they write is
+    compared byte for byte. holds: from asking to the answer, at a fixed rate, with the stages of the way.
     """
     harness = _harness()
+    if subject is Subject.HOLDS:
+        _bench_holds(harness, quick=quick, runs=runs, as_json=as_json)
+        return
     plan = harness.QUICK if quick else harness.BenchPlan(runs=runs, events=events, accounts=accounts)
     try:
         report = harness.run_bench(plan, say)
@@ -36,6 +51,15 @@ def bench(
         return
     write_table(harness.COLUMNS, harness.rows(report.lines))
     write(harness.footnote(report))
+
+
+def _bench_holds(harness: Any, *, quick: bool, runs: int, as_json: bool) -> None:  # noqa: ANN401  (see `_harness`)
+    report = harness.run_holds(harness.HOLDS_QUICK if quick else harness.HoldsPlan(runs=runs), say)
+    if as_json:
+        write_json(report.as_json())
+        return
+    write_table(harness.HOLD_COLUMNS, harness.hold_rows(report.measured))
+    write(harness.hold_footnote(report))
 
 
 def _harness() -> Any:  # noqa: ANN401  (a module that the package must not know)

@@ -8,6 +8,7 @@ While one partition commits in a thread, others compute in the event loop, in tu
 
 import asyncio
 import gc
+import logging
 import math
 import threading
 import time
@@ -34,6 +35,9 @@ WAITING_BATCHES_MAX: Final = 2
 """Batches' worth of polled records that may wait; a partition with more is not polled."""
 COLLECT_RECORDS: Final = 100_000
 """Python's cyclic collector runs between batches, after this many records; see `Collector`."""
+
+_steps = logging.getLogger(f"{__name__}.steps")
+"""At DEBUG, which partition has come how far with what, and when: so the bench sees where a hold spends its time."""
 
 
 @dataclass(slots=True)
@@ -120,6 +124,7 @@ class PartitionMeter:
         self._next_offset = records[-1].offset + 1
         self._waiting.extend(records)
         self._arrived.set()
+        _steps.debug("polled %d %d", self.partition, self._next_offset)
 
     async def _meter(self, transaction: Transaction, memory: PartitionMemory) -> None:
         loop, shared = asyncio.get_running_loop(), self._shared
@@ -129,9 +134,12 @@ class PartitionMeter:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
+            _steps.debug("begun %d %d", self.partition, self._waiting[0].offset)
             folded, records = await self._fold(memory)
+            _steps.debug("folded %d %d", self.partition, folded.cursor.next_offset)
             self._require_few_dead_letters(folded, records)
             await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            _steps.debug("committed %d %d", self.partition, folded.cursor.next_offset)
             # Still ours: the meter of another generation has a memory of its own.
             memory.apply(folded)
             if memory.identities.wants_closing and not self._is_closing:

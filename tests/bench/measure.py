@@ -70,8 +70,7 @@ class ProgramFailedError(Exception):
 
 def run_and_watch(command: Sequence[str], settings: Settings, *, records: int, warm_up: int) -> Speed:
     """Run a program until it has committed an outcome for every record, then end it."""
-    committed = _committed(settings.kafka)
-    wait_until("the fresh topics have leaders", lambda: _is_answered(committed), ASK_SECONDS_MAX)
+    told = committed(settings.kafka)
     log = settings.home / "program.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -83,7 +82,7 @@ def run_and_watch(command: Sequence[str], settings: Settings, *, records: int, w
             cwd=SOURCE_TREE,
         )
     try:
-        looks = _watch(process, committed, records)
+        looks = _watch(process, told, records)
     except ProgramFailedError as error:
         tail = log.read_text(errors="replace")[-2000:]
         raise ProgramFailedError(f"{settings.worker.app_id}: {error}\n{tail}") from error
@@ -129,7 +128,7 @@ def _watch(process: "subprocess.Popen[bytes]", committed: Callable[[], int], rec
         raise ProgramFailedError(f"ended with code {code} after {look.committed} of {records} outcomes")
 
 
-def _committed(kafka: KafkaSettings) -> Callable[[], int]:
+def committed(kafka: KafkaSettings) -> Callable[[], int]:
     """Asks how far the outcome topics can be read, all partitions at once: cheap enough to ask often."""
     client = admin(kafka)
     request = {
@@ -144,6 +143,7 @@ def _committed(kafka: KafkaSettings) -> Callable[[], int]:
         )
         return sum(answer.result(ASK_SECONDS_MAX).offset for answer in answers.values())
 
+    wait_until("the fresh topics have leaders", lambda: _is_answered(ask), ASK_SECONDS_MAX)
     return ask
 
 

@@ -16,6 +16,8 @@ class Line:
     values: tuple[float, ...]
     goal: float | None = None
     """At least this much; None: it is shown for comparison."""
+    limit: float | None = None
+    """At most this much."""
 
     @property
     def median(self) -> float:
@@ -23,7 +25,11 @@ class Line:
 
     @property
     def is_met(self) -> bool:
-        return self.goal is None or self.median >= self.goal
+        is_enough = self.goal is None or self.median >= self.goal
+        return is_enough and (self.limit is None or self.median <= self.limit)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "median": self.median, "is_met": self.is_met}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,7 @@ class Report:
     lines: Sequence[Line]
 
     def as_json(self) -> dict[str, Any]:
-        lines = [{**asdict(line), "median": line.median, "is_met": line.is_met} for line in self.lines]
+        lines = [line.as_json() for line in self.lines]
         return {"machine": self.machine, "work": self.work, "lines": lines}
 
 
@@ -52,10 +58,17 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
             _shown(line.median),
             _shown(min(line.values)),
             _shown(max(line.values)),
-            "" if line.goal is None else f"at least {line.goal:g}: {'met' if line.is_met else 'MISSED'}",
+            judged(line),
         )
         for line in lines
     ]
+
+
+def judged(line: Line) -> str:
+    """The goal, and whether the median meets it."""
+    wanted = [f"at least {line.goal:g}"] if line.goal is not None else []
+    wanted += [f"at most {line.limit:g}"] if line.limit is not None else []
+    return "".join(f"{each}: {'met' if line.is_met else 'MISSED'}" for each in wanted)
 
 
 def footnote(report: Report) -> str:

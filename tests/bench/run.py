@@ -7,7 +7,7 @@ slows the machine down for a minute slows both sides of a ratio.
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ def run_bench(plan: BenchPlan, say: Callable[[str], None]) -> Report:
 
 def measure(servers: str, directory: Path, plan: BenchPlan, say: Callable[[str], None]) -> Report:
     """Publish the inputs, then run the programs in turns and compare what they wrote."""
-    machine = _machine()
+    shape = machine()
     say(f"publishing {plan.events:,} events, and {plan.slow_events:,} for the slow programs")
     inputs = {
         False: _input(servers, directory, "many", plan.events, plan.accounts),
@@ -77,11 +77,12 @@ def measure(servers: str, directory: Path, plan: BenchPlan, say: Callable[[str],
         "events_of_slow_programs": plan.slow_events,
         **{name: inputs[False].folding[name] for name in ("outcomes", "credits", "results")},
     }
-    return Report(machine=machine, work=work, lines=_lines(rounds, is_judged=plan.is_judged))
+    return Report(machine=shape, work=work, lines=_lines(rounds, is_judged=plan.is_judged))
 
 
 @contextmanager
-def broker(directory: Path) -> Iterator[str]:
+def broker(directory: Path) -> Generator[str, None, None]:
+    """A broker of the bench's own."""
     home = directory / "kafka"
     home.mkdir()
     with (home / "owner.lock").open("w") as lock, kafka_server(home, lock) as values:
@@ -152,7 +153,8 @@ def _ratio(rounds: list[dict[str, Run]], other: Program, goal: float) -> Line:
     )
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),

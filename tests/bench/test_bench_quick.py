@@ -6,6 +6,11 @@ import pytest
 
 from pipeline.settings import KafkaSettings
 from schemas.topics import ACCOUNT_BALANCES, LEDGER_ENTRIES, METERED_RECORDS
+from tests.bench.holds.asking import Asked, Kept
+from tests.bench.holds.report import hold_rows
+from tests.bench.holds.run import HOLDS_QUICK, SCENARIOS
+from tests.bench.holds.run import measure as measure_holds
+from tests.bench.holds.stages import STAGES, percentile, stages
 from tests.bench.measure import Look, speed_of
 from tests.bench.programs import PROGRAMS
 from tests.bench.report import Line, rows
@@ -70,3 +75,52 @@ def test_a_goal_is_met_by_the_median() -> None:
     assert Line(name="r", title="r", unit="×", values=(0.1, 0.8, 0.9), goal=0.8).is_met
     missed = Line(name="r", title="r", unit="×", values=(0.1, 0.79, 0.9), goal=0.8)
     assert rows([missed]) == [("r", "×", "0.79", "0.1", "0.9", "at least 0.8: MISSED")]
+
+
+@pytest.mark.integration
+def test_every_scenario_of_holds_runs_and_each_hold_is_taken_apart(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    measured = measure_holds(kafka.bootstrap_servers, tmp_path, HOLDS_QUICK, print)
+    assert [each.scenario for each in measured] == list(SCENARIOS)
+    assert len(hold_rows(measured)) == len(SCENARIOS) * len(STAGES)
+    for run in (run for each in measured for run in each.runs):
+        parts = zip(
+            *(run[stage] for stage in STAGES if stage not in {"round_trip", "acknowledged"}), strict=True
+        )
+        assert [sum(each) for each in parts] == pytest.approx(run["round_trip"])
+
+
+def test_a_hold_belongs_to_the_poll_and_the_batch_that_took_its_offset() -> None:
+    asked = Asked(
+        kept={(0, 4): Kept(due=9.0, appended=9.5, acknowledged=9.75), (0, 7): Kept(10.0, 10.25, 10.5)},
+        answered={(0, 4): 13.0, (0, 7): 15.0},
+    )
+    steps = [
+        "10.0 polled 0 5", "10.5 begun 0 3", "10.5 polled 0 8", "11.0 folded 0 5", "12.0 committed 0 5",
+        "12.5 begun 0 7", "13.0 folded 0 8", "14.0 committed 0 8", "9.0 polled 1 9",
+    ]  # fmt: skip
+    taken = stages(asked, steps, skip_seconds=0)
+    assert taken == {
+        "round_trip": [4000, 5000],
+        "acknowledged": [750, 500],
+        "append": [500, 250],
+        "poll": [500, 250],
+        "wait": [500, 2000],
+        "core": [500, 500],
+        "commit": [1000, 1000],
+        "answer": [1000, 1000],
+    }
+    assert stages(asked, steps, skip_seconds=1)["round_trip"] == [5000], "the warm-up is left out"
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(each) for each in range(1, 101)]
+    assert [percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
+    assert percentile([3.0], 0.99) == 3
+
+
+def test_a_limit_is_kept_by_the_median() -> None:
+    assert Line(name="l", title="l", unit="ms", values=(10, 50, 900), limit=50).is_met
+    missed = Line(name="l", title="l", unit="ms", values=(10, 51, 51), limit=50)
+    assert rows([missed]) == [("l", "ms", "51", "10", "51", "at most 50: MISSED")]
