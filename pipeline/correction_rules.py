@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pipeline import emit
-from pipeline.domain.account import Account, available
+from pipeline.domain.account import Account, available, without_old_reversals
 from pipeline.domain.alerts import after_use
 from pipeline.domain.answers import Answer, Obeyed, Refused
 from pipeline.domain.commands import Command, KnownUsage, ReadmitUsage, RecordPlace, RerateUsage, ReverseUsage
@@ -13,11 +13,11 @@ from pipeline.domain.ledger import Cause, denial, use
 from pipeline.domain.price_book import book_in_force
 from pipeline.domain.rating import RatedUsage, Unrated, rate
 from pipeline.domain.reasons import Reason
-from pipeline.domain.reversals import REVERSALS_MAX, PastUsage, forget_reversals, reverse, reversed_before
+from pipeline.domain.reversals import REVERSALS_MAX, PastUsage, reverse, reversed_before
 from pipeline.domain.subscriptions import Booked
 from pipeline.domain.usage import identity_of
 from pipeline.emit import Place
-from pipeline.evidence import past_usage
+from pipeline.evidence import past_usage, said_of
 from pipeline.usage_rules import charge_or_deny
 from pipeline.work import Work
 from schemas.topics import METERED_RECORDS
@@ -91,17 +91,14 @@ def _charge(work: Work, named: RecordPlace, account: Account, place: Place) -> P
 
 def _said_here(work: Work, event_offset: int) -> bytes | None:
     """A metered record of this very batch: nobody can have read it, but how the log is cut must not matter."""
-    name = b'"offset":%d,' % event_offset
-    said = (
-        each.value for each in reversed(work.records) if each.topic == METERED_RECORDS and name in each.value
-    )
-    return next(said, None)
+    said = (each.value for each in reversed(work.records) if each.topic == METERED_RECORDS)
+    return said_of(event_offset, said)
 
 
 def _reverse(
     work: Work, command: Command, body: ReverseUsage, account: Account, usage: PastUsage, place: Place
 ) -> Answer:
-    account = forget_reversals(account, place.accepted_at - work.core.rules.reversal_ms)
+    account = without_old_reversals(account, place.accepted_at)
     before = reversed_before(account, usage)
     left = usage.charged - before
     if not left:
@@ -123,7 +120,7 @@ def _rerate(
     work: Work, command: Command, body: RerateUsage, account: Account, usage: PastUsage, place: Place
 ) -> Answer:
     """All or nothing: where the new price does not fit, the old one stays."""
-    account = forget_reversals(account, place.accepted_at - work.core.rules.reversal_ms)
+    account = without_old_reversals(account, place.accepted_at)
     if reversed_before(account, usage):
         return Refused(Reason.ALREADY_REVERSED, "something of this charge was taken back already")
     if len(account.reversals) >= REVERSALS_MAX:

@@ -9,15 +9,16 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from pipeline.core import Core
 from pipeline.domain.answers import Refused
-from pipeline.domain.commands import RecordPlace
+from pipeline.domain.commands import Command, RecordPlace, RerateUsage, ReverseUsage
 from pipeline.domain.credits import Credits, parse_credits
 from pipeline.domain.grants import GrantId, GrantShare
 from pipeline.domain.instants import parse_instant
 from pipeline.domain.reasons import Reason
 from pipeline.domain.reversals import PastUsage
 from pipeline.domain.usage import UsageEvent
-from pipeline.validate import LogRecord, cloud_event
+from pipeline.validate import LogRecord, parse
 from pipeline.validate_usage import SERVICES, usage_event
 from schemas.account_command import COMMAND_TYPE_PREFIX
 from schemas.usage_event import TYPE_VERSION_SUFFIX, USAGE_TYPE_PREFIX
@@ -26,33 +27,30 @@ Evidence: TypeAlias = Mapping[int, bytes]
 """Offset of a usage event in the log → its metered record, as it was said then."""
 NO_EVIDENCE: Final[Evidence] = {}
 
-_NAMES: Final = tuple(f"{COMMAND_TYPE_PREFIX}{name}{TYPE_VERSION_SUFFIX}" for name in ("reverse", "rerate"))
 _STEM: Final = f"{COMMAND_TYPE_PREFIX}re".encode()
 """Looked for in every record: plain usage pays for one search."""
 _CHARGES: Final = frozenset({"metered", "rerated"})
 
 
-def wanted(records: Iterable[LogRecord]) -> list[RecordPlace]:
-    """The metered records that commands among these name. No verdict: a name may be wrong."""
+def wanted(records: Iterable[LogRecord], core: Core) -> list[RecordPlace]:
+    """The metered records that commands among these name. Only signed ones: nobody else makes a worker read."""
     found: list[RecordPlace] = []
     for record in records:
         value = record.value or b""
         if _STEM in value or any(_STEM in (text or b"") for _, text in record.headers):
-            place = _named(value, record)
-            if place is not None:
-                found.append(place)
+            parsed = parse(record, event_bytes_max=core.rules.event_bytes_max, command_keys=core.command_keys)
+            if isinstance(parsed, Command) and isinstance(parsed.body, ReverseUsage | RerateUsage):
+                found.append(parsed.body.record)
     return found
 
 
-def _named(value: bytes, record: LogRecord) -> RecordPlace | None:
-    try:
-        event: Any = cloud_event(value, record.headers)
-        if event["type"] not in _NAMES:
-            return None
-        place = RecordPlace(**event["data"]["record"])
-    except (ValueError, KeyError, TypeError):
-        return None  # The gate will say what is wrong with it.
-    return place if all(type(each) is int for each in (place.offset, place.event_offset)) else None
+def said_of(event_offset: int, records: Iterable[bytes]) -> bytes | None:
+    """The first of these metered records that is about this place in the log, if any is."""
+    name = b'"offset":%d,' % event_offset
+    for record in records:  # What a producer adds to its events may look like the name.
+        if name in record and orjson.loads(record)["offset"] == event_offset:
+            return record
+    return None
 
 
 def past_usage(evidence: bytes | None, place: RecordPlace, account_id: str) -> PastUsage | Refused:

@@ -39,7 +39,7 @@ class RuleSettings(_Group):
     late_window_days: int = Field(default=35, ge=0, le=35)
     """Usage that is later than the hot window, but not than this, is set aside and readmitted by the late lane once it
     has seen that nothing of the same id was ever charged. 0: such usage is refused."""
-    reversal_days: int = Field(default=35, ge=0, le=35)
+    reversal_days: int = Field(default=35, ge=0, le=35)  # `domain.account.REVERSAL_DAYS_MAX`
     """How old a charge may be to be taken back. Below the retention of the metered records, which are read for it."""
     ahead_seconds_max: int = Field(default=300, ge=0, le=3600)
     event_bytes_max: int = Field(default=262_144, ge=1024, le=1_000_000)

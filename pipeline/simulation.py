@@ -15,7 +15,7 @@ import orjson
 from pipeline.boundaries import Boundaries
 from pipeline.client.commands import CommandKey, signed
 from pipeline.domain.instants import Instant, format_instant
-from pipeline.evidence import wanted
+from pipeline.evidence import said_of, wanted
 from pipeline.metering import Batch, Core, Folded, PartitionView, initial_cursor
 from pipeline.pricing import instant_of
 from pipeline.published import content_hash
@@ -27,9 +27,9 @@ from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METE
 
 THROW_AWAY_KEY_ID: Final = "simulation"
 OFFLINE: Final = "simulation"
+"""In place of the id of a Kafka topic."""
 PAST_RECORDS_MAX: Final = 100_000
 """Metered records that corrections can name; older ones are not found."""
-"""In place of the id of a Kafka topic."""
 _SIGNED: Final = frozenset({*COMMANDS, *PUBLICATIONS})
 
 
@@ -122,9 +122,8 @@ class Simulation:
     def _evidence(self, records: Sequence[Line]) -> dict[int, bytes]:
         """The metered records that corrections among these name, by `event_offset`: the first line is 0."""
         found: dict[int, bytes] = {}
-        for place in wanted(records):
-            name = b'"offset":%d,' % place.event_offset
-            said = next((each for each in reversed(self._metered) if name in each), None)
+        for place in wanted(records, self._core):
+            said = said_of(place.event_offset, reversed(self._metered))
             if said is not None:
                 found[place.event_offset] = said
         return found

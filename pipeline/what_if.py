@@ -89,7 +89,7 @@ def what_if(
                 raise LogCutError(f"partition {partition} of {ACCOUNT_EVENTS} begins at offset {low}")
             progress(f"partition {partition}: {cursor.partition_seq} records")
             live = Live(partition, cursor, published)
-            corrected = {place.event_offset for place in wanted(_log(reader, live))}
+            corrected = {place.event_offset for place in wanted(_log(reader, live), core)}
             compare(core, live, _log(reader, live), changes, result, corrected=corrected)
     finally:
         reader.close()

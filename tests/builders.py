@@ -192,7 +192,7 @@ class Partition:
 
     def _evidence(self, records: Sequence[Record]) -> dict[int, bytes]:
         """The metered records that commands name, as the shell would read them."""
-        named = {place.event_offset for place in wanted(records)}
+        named = {place.event_offset for place in wanted(records, self.core)}
         said = [each for each in self.of("metered-records") if each["offset"] in named]
         return {each["offset"]: orjson.dumps(each) for each in said}
 

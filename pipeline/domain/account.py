@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import NEVER, OVERAGE, Grant, GrantShare
-from pipeline.domain.instants import Instant
+from pipeline.domain.instants import DAY_MS, Instant
 from pipeline.domain.usage import AccountId
 
 FIRST_HASH: Final = "0" * 32
@@ -73,6 +73,11 @@ class Hold:
     """Half open: from this instant on nothing can be captured."""
 
 
+REVERSAL_DAYS_MAX: Final = 35
+"""How old a charge may be at most to be taken back. A deployment may choose less, and change its mind: what was taken
+back is remembered for as long as it could be asked for again."""
+
+
 class Reversed(NamedTuple):
     """What was taken back of one charge."""
 
@@ -106,6 +111,16 @@ class Account(NamedTuple):
     """Thresholds whose alert was sent in this period and not re-armed since; `LIMIT_REACHED` among them."""
     reversals: tuple[Reversed, ...] = ()
     """Of usage that is young enough to be taken back."""
+
+
+def without_old_reversals(account: Account, at: int) -> Account:
+    """Forget what was taken back of charges that are too old by now to be taken back at all."""
+    if not account.reversals:
+        return account
+    before = at - REVERSAL_DAYS_MAX * DAY_MS
+    return account._replace(
+        reversals=tuple([each for each in account.reversals if each.accepted_at >= before])
+    )
 
 
 def overage_room(account: Account) -> Credits:

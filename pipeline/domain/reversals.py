@@ -64,13 +64,6 @@ def reverse(
     return account, entries, Reversal(usage.offset, amount, returned, expired, overage)
 
 
-def forget_reversals(account: Account, before: int) -> Account:
-    """Without what was taken back of usage that is too old to be taken back at all."""
-    if not account.reversals:
-        return account
-    return account._replace(reversals=tuple(each for each in account.reversals if each.accepted_at >= before))
-
-
 def _from_the_end(shares: Sequence[GrantShare], skipped: Credits, amount: Credits) -> tuple[GrantShare, ...]:
     """`amount` of the shares, the last used first, after `skipped` that was taken before."""
     found: list[GrantShare] = []

@@ -19,6 +19,7 @@ from pipeline.domain.account import (
     PeriodTotals,
     Subscription,
     boundary_of,
+    without_old_reversals,
 )
 from pipeline.domain.alerts import Alert, rearmed
 from pipeline.domain.credits import NO_CREDITS, Credits
@@ -193,6 +194,7 @@ def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) ->
             last_entry_seq=account.entry_seq,
         )
     )
+    account = without_old_reversals(account, at)
     return account._replace(totals=NO_TOTALS._replace(opening=account.posted), alerted=())
 
 

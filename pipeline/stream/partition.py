@@ -31,6 +31,8 @@ from pipeline.stream.transaction import Transaction
 
 SLICE_RECORDS: Final = 200
 """Given to the core at once, about 7 ms of work; between slices the clock is read and the event loop turns."""
+PAST_SECONDS_MAX: Final = 0.05
+"""A batch ends after this much waiting for past records, so that nothing queues behind thousands of corrections."""
 WAITING_BATCHES_MAX: Final = 2
 """Batches' worth of polled records that may wait; a partition with more is not polled."""
 COLLECT_RECORDS: Final = 100_000
@@ -161,24 +163,31 @@ class PartitionMeter:
         batch = Batch(self._shared.core, memory.view())
         is_behind = len(self._waiting) >= self._batch_rows_max
         core_seconds_max = math.inf if is_behind else self._shared.settings.worker.batch_core_ms_max / 1000
-        records, core_seconds = 0, 0.0
-        while self._waiting and records < self._batch_rows_max and core_seconds < core_seconds_max:
+        records, core_seconds, past_seconds = 0, 0.0, 0.0
+        while (
+            self._waiting
+            and records < self._batch_rows_max
+            and core_seconds < core_seconds_max
+            and past_seconds < PAST_SECONDS_MAX
+        ):
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))
             slice_ = [self._waiting.popleft() for _ in range(size)]
-            evidence = await self._evidence(slice_)
             begun = time.perf_counter()
+            evidence = await self._evidence(slice_)
+            read = time.perf_counter()
             batch.feed(slice_, evidence)
-            core_seconds += time.perf_counter() - begun
+            past_seconds += read - begun
+            core_seconds += time.perf_counter() - read
             records += size
             await asyncio.sleep(0)
         return batch.finish(), records
 
     async def _evidence(self, records: Sequence[LogRecord]) -> Evidence:
         """What commands among these records name of the past; nearly always nothing."""
-        named = wanted(records)
+        shared = self._shared
+        named = wanted(records, shared.core)
         if not named:
             return NO_EVIDENCE
-        shared = self._shared
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(shared.threads, read_past, shared.settings, self.partition, named)
 

@@ -6,11 +6,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from pipeline.domain.account import REVERSAL_DAYS_MAX
 from pipeline.domain.instants import DAY_MS, HOUR_MS, format_instant
 from pipeline.domain.reversals import REVERSALS_MAX
+from pipeline.evidence import wanted
 from pipeline.state import decode_account
-from tests.builders import NOON, TICK, Partition, command, core, issue_grant, micros, open_account, usage
+from tests.builders import (
+    NOON,
+    TICK,
+    Partition,
+    command,
+    core,
+    issue_grant,
+    micros,
+    open_account,
+    record,
+    usage,
+)
 
 BOUNDARY = "2026-12-23T12:00:00Z"
 
@@ -203,6 +217,55 @@ def test_the_account_remembers_only_what_can_still_be_taken_back_and_never_too_m
     partition.fold(reverse(used(partition, 1, at=later, event_id="new"), number=5000, at=later), at=later)
     account = decode_account("acct", partition.accounts[b"acct"])  # type: ignore[arg-type]
     assert len(account.reversals) == 1
+
+
+def test_what_was_taken_back_is_remembered_until_nobody_can_ask_for_it_again() -> None:
+    """Also where a deployment allowed less time at first, and then more."""
+    partition = opened("prepaid", *TWO, reversal_days=2)
+    offset, other = used(partition, 14), used(partition, 1, event_id="e2")
+    partition.fold(reverse(offset, "14"))
+    later = NOON + 10 * DAY_MS
+    partition.fold(reverse(used(partition, 1, at=later, event_id="e3"), number=2, at=later), at=later)
+    partition.core = core(reversal_days=35)
+    assert answer(partition, reverse(offset, number=3, at=later), at=later)["reason"] == "already_reversed"
+    assert answer(partition, reverse(other, number=4, at=later), at=later)["reason"] == ""
+
+
+def test_no_deployment_can_allow_more_time_than_accounts_remember() -> None:
+    assert core(reversal_days=REVERSAL_DAYS_MAX).rules.reversal_ms == REVERSAL_DAYS_MAX * DAY_MS
+    with pytest.raises(ValidationError):
+        core(reversal_days=REVERSAL_DAYS_MAX + 1)
+
+
+def test_an_account_forgets_by_itself_what_is_too_old_to_be_asked_for() -> None:
+    partition = opened("starter")
+    partition.fold(reverse(used(partition, 14)))
+    kept = []
+    for days in (31, 62):
+        partition.fold(TICK, at=NOON + days * DAY_MS)
+        kept.append(len(decode_account("acct", partition.accounts[b"acct"]).reversals))  # type: ignore[arg-type]
+    assert kept == [1, 0]
+
+
+def test_only_a_signed_command_makes_a_worker_read_the_past() -> None:
+    signed = [reverse(3), rerate(4)]
+    forged = [{**each, "signature": "0" * 64} for each in signed]
+    others = [usage(note="org.apimage.account.reverse.v1"), command("release", {"hold_id": "h"})]
+    records = [record(each) for each in (*forged, *others, *signed)]
+    assert [place.event_offset for place in wanted(records, core())] == [3, 4]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_how_the_log_is_cut_and_what_producers_write_beside_it_make_no_difference(cut: int) -> None:
+    partition = opened("prepaid", *TWO)
+    events = [
+        usage("image_analysis", images=14),
+        usage("image_analysis", event_id="e2", note={"offset": 3, "and": 1}),
+        reverse(3, "5"),
+    ]
+    partition.fold(*events[:cut])
+    partition.fold(*events[cut:])
+    assert partition.of("command-results")[-1]["reversal"]["credits"] == "5"
 
 
 def test_a_captured_charge_can_be_taken_back_like_any_other() -> None:
