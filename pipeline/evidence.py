@@ -73,6 +73,7 @@ def past_usage(evidence: bytes | None, place: RecordPlace, account_id: str) -> P
     return PastUsage(
         event=usage_of(record),
         offset=place.event_offset,
+        entry_seq=record["entry_seq"],
         accepted_at=parse_instant(record["accepted_at"]),
         charged=charged,
         shares=tuple(

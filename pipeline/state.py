@@ -16,6 +16,7 @@ from pipeline.domain.account import (
     DEFAULT_POLICY,
     THRESHOLDS_DEFAULT,
     Account,
+    BilledOverage,
     Hold,
     PeriodTotals,
     Policy,
@@ -158,6 +159,7 @@ def encode_account(account: Account) -> bytes:
             "policy": (account.policy.overage_ceiling, account.policy.thresholds),
             "alerted": account.alerted,
             "reversals": [tuple(each) for each in account.reversals],
+            "billed": [tuple(each) for each in account.billed],
             "seq": account.entry_seq,
             "hash": account.entry_hash,
             "posted": account.posted,
@@ -228,7 +230,8 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         fields["closed"],
         DEFAULT_POLICY if fields["policy"] == _DEFAULT_POLICY else _decode_policy(*fields["policy"]),
         tuple(fields["alerted"]),
-        tuple([Reversed(*each) for each in fields["reversals"]]) if fields["reversals"] else (),
+        tuple([Reversed(*each) for each in fields["reversals"]]) if fields.get("reversals") else (),
+        tuple([BilledOverage(*each) for each in fields["billed"]]) if fields.get("billed") else (),
     )
 
 

@@ -1,14 +1,25 @@
 """Statements: one for each account and closed period, made at the boundary and never changed; key = account id.
 
-opening + granted + overage + reversed - used - expired - voided = closing, to the millionth. What is accepted after the
-boundary stands in the next statement, whatever the producer's clock said.
+opening + granted + overage + reversed - used - expired - voided - overage_returned = closing, to the millionth. What is
+accepted after the boundary stands in the next statement, whatever the producer's clock said.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
-from schemas.base import AccountId, Count, CreditAmount, NotNegative, UtcInstant, WireModel
+from schemas.base import AccountId, Count, NotNegative, UtcInstant, WireModel
+
+
+class OverageReturn(WireModel):
+    """Overage of a closed period that is not owed any more, at the price at which that period billed it."""
+
+    period_end: UtcInstant
+    credits: NotNegative
+    overage_price: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")] | None
+    amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    """credits × overage_price, exact and not rounded."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
 class AccountStatement(WireModel):
@@ -26,13 +37,16 @@ class AccountStatement(WireModel):
     voided: NotNegative
     reversed: NotNegative
     """Charges that were taken back in this period, whenever they were made."""
-    overage: CreditAmount
-    """Credits used beyond all grants; billed in money, so never part of a balance. Below zero when more of it was taken
-    back than was used in the period: then money is given back."""
+    overage: NotNegative
+    """Credits used beyond all grants, less what was taken back of them; billed in money, so never part of a balance."""
     overage_price: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")] | None
     """Money for one of them; null where the plan offers none."""
-    overage_amount: Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+    overage_amount: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
     """overage × overage_price, exact and not rounded."""
+    overage_returned: NotNegative
+    """Overage of closed periods, which their statements have billed, that was taken back in this one."""
+    overage_returns: list[OverageReturn]
+    """The same by period: money to be given back. Empty nearly always."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     closing: NotNegative
     last_entry_seq: Count

@@ -17,6 +17,7 @@ from schemas.account_command import (
     OpenAccount,
     PlaceHold,
 )
+from schemas.account_statement import OverageReturn
 from schemas.base import (
     AccountId,
     Count,
@@ -349,6 +350,8 @@ class StatementItem(WireModel):
     closing: NotNegative
     overage_price: str | None
     overage_amount: str
+    overage_returned: NotNegative
+    overage_returns: list[OverageReturn]
     currency: str
     last_entry_seq: Count
     accepted_at: UtcInstant

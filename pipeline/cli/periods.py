@@ -13,7 +13,7 @@ Last = Annotated[int, typer.Option(min=1, max=SHOWN_MAX, help="How many, the new
 def statement(account: Account, *, last: Last = 12, as_json: Json = False) -> None:
     """Show closed periods, and what overage costs.
 
-    opening + granted + overage + reversed - used - expired - voided = closing
+    opening + granted + overage + reversed - used - expired - voided - overage returned = closing
     """
     from pipeline.cli.output import say, write_json
     from pipeline.cli.tables import write_statements

@@ -45,16 +45,21 @@ def write_statements(found: list[dict[str, Any]]) -> None:
         "used",
         "expired",
         "voided",
+        "overage_returned",
     )
     rows = [[*(each[name] for name in names), each["closing"], _money(each)] for each in found]
     write_table((*names, "closing", "overage costs"), rows)
 
 
 def _money(statement: Mapping[str, Any]) -> str:
-    if statement["overage"] == "0":
-        return ""
-    amount, currency = statement["overage_amount"], statement["currency"]
-    return f"{amount} {currency} ({statement['overage']} × {statement['overage_price']})"
+    parts: list[str] = []
+    if statement["overage"] != "0":
+        amount, currency = statement["overage_amount"], statement["currency"]
+        parts.append(f"{amount} {currency} ({statement['overage']} × {statement['overage_price']})")
+    for back in statement["overage_returns"]:
+        words = f"-{back['amount']} {back['currency']} ({back['credits']} × {back['overage_price']}"
+        parts.append(f"{words}, of the period to {back['period_end'][:10]})")
+    return ", ".join(parts)
 
 
 def write_alerts(found: list[dict[str, Any]]) -> None:

@@ -27,8 +27,8 @@ class Subscription:
 
 
 class PeriodTotals(NamedTuple):
-    """What moved since the period began: opening + granted + overage + reversed - used - expired - voided is the
-    balance, always. Only overage can be below zero: when more of it was taken back than was booked in the period."""
+    """What moved since the period began, none of it negative: opening + granted + overage + reversed - used - expired -
+    voided - overage_returned is the balance, always."""
 
     opening: Credits
     granted: Credits
@@ -36,10 +36,13 @@ class PeriodTotals(NamedTuple):
     expired: Credits
     voided: Credits
     overage: Credits
-    reversed: Credits
+    """Of this period, less what was taken back of it."""
+    reversed: Credits = NO_CREDITS  # As a row has it that was written before there were reversals.
+    overage_returned: Credits = NO_CREDITS
+    """Overage of closed periods that was taken back: their statements have billed it."""
 
 
-NO_TOTALS: Final = PeriodTotals(*[NO_CREDITS] * 7)
+NO_TOTALS: Final = PeriodTotals(*[NO_CREDITS] * 8)
 
 THRESHOLDS_DEFAULT: Final = (80, 100, 110)
 """Percent of the period's credits (product.md section 4)."""
@@ -87,6 +90,19 @@ class Reversed(NamedTuple):
     credits: Credits
 
 
+class BilledOverage(NamedTuple):
+    """The overage of a closed period, young enough to be taken back."""
+
+    last_entry_seq: int
+    """The period had the entries up to here, from where the one before it ended."""
+    period_end: Instant
+    price: str | None
+    """Money for one credit, as its statement has it; None where the plan had no price."""
+    currency: str
+    returned: Credits
+    """What was taken back of it in the running period."""
+
+
 class Account(NamedTuple):
     """`grants` are in effect and in burn order, `remaining` is what is left of each; `pending` have not begun."""
 
@@ -111,6 +127,8 @@ class Account(NamedTuple):
     """Thresholds whose alert was sent in this period and not re-armed since; `LIMIT_REACHED` among them."""
     reversals: tuple[Reversed, ...] = ()
     """Of usage that is young enough to be taken back."""
+    billed: tuple[BilledOverage, ...] = ()
+    """In the order of the periods."""
 
 
 def without_old_reversals(account: Account, at: int) -> Account:
@@ -131,7 +149,7 @@ def overage_room(account: Account) -> Credits:
     held = sum(
         [share.credits for hold in account.holds for share in hold.shares if share.grant_id == OVERAGE]
     )
-    return Credits(max(0, ceiling - max(0, account.totals.overage) - held))
+    return Credits(max(0, ceiling - account.totals.overage - held))
 
 
 def available(account: Account) -> Credits:

@@ -179,11 +179,12 @@ def posted(
         account.policy,
         account.alerted,
         account.reversals,
+        account.billed,
     )
 
 
 def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
-    opening, granted, used, expired, voided, overage, taken_back = totals
+    opening, granted, used, expired, voided, overage, taken_back, returned = totals
     amount = entry.credits
     match entry.kind:
         case "usage":
@@ -198,7 +199,7 @@ def _added(totals: PeriodTotals, entry: LedgerEntry) -> PeriodTotals:
             overage = Credits(overage + amount)
         case "reversal":
             taken_back = Credits(taken_back + amount)
-    return PeriodTotals(opening, granted, used, expired, voided, overage, taken_back)
+    return PeriodTotals(opening, granted, used, expired, voided, overage, taken_back, returned)
 
 
 def with_pending(account: Account, pending: tuple[Grant, ...]) -> Account:

@@ -3,6 +3,7 @@
 The credits return to the grants that paid, in reverse order of use, so that what is left is as if only the smaller use
 had ever been. What would return to a grant that has ended expires there and then, by an entry of its own, and the
 answer says so. Overage that is taken back is not owed any more: it leaves the books as it came, beside the balance.
+Where a statement has billed it, the running period gives it back at the price of that statement.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ class PastUsage:
     event: UsageEvent
     offset: int
     """Where in the log it was charged: by this the account remembers what was taken back of it."""
+    entry_seq: int
+    """The number of its entry in the account: by this the account knows the period that billed it."""
     accepted_at: Instant
     charged: Credits
     shares: tuple[GrantShare, ...]
@@ -53,7 +56,7 @@ def reverse(
     overage = Credits(sum([share.credits for share in shares if share.grant_id == OVERAGE]))
     if overage:
         entry = next_entry(account, "overage", Credits(-overage), (GrantShare(OVERAGE, overage),), cause, at)
-        account = posted(account, entry, account.grants, account.remaining)
+        account = _not_owed(posted(account, entry, account.grants, account.remaining), usage, overage)
         entries.append(entry)
     expired = Credits(sum([share.credits for share in lost]))
     if expired:
@@ -98,6 +101,20 @@ def _returned(
         else:
             remaining[place] = Credits(remaining[place] + share.credits)
     return tuple(remaining), tuple(lost)
+
+
+def _not_owed(account: Account, usage: PastUsage, overage: Credits) -> Account:
+    """Whose overage it was: of this period, which owes less now, or of a closed one, whose statement has billed it."""
+    place = next((n for n, each in enumerate(account.billed) if usage.entry_seq <= each.last_entry_seq), None)
+    if place is None:
+        return account
+    period, totals = account.billed[place], account.totals
+    period = period._replace(returned=Credits(period.returned + overage))
+    totals = totals._replace(
+        overage=Credits(totals.overage + overage), overage_returned=Credits(totals.overage_returned + overage)
+    )
+    billed = (*account.billed[:place], period, *account.billed[place + 1 :])
+    return account._replace(billed=billed, totals=totals)
 
 
 def _remember(account: Account, usage: PastUsage, total: Credits) -> Account:

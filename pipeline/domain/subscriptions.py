@@ -14,7 +14,9 @@ from pipeline.domain.account import (
     DEFAULT_POLICY,
     FIRST_HASH,
     NO_TOTALS,
+    REVERSAL_DAYS_MAX,
     Account,
+    BilledOverage,
     Hold,
     PeriodTotals,
     Subscription,
@@ -25,7 +27,7 @@ from pipeline.domain.alerts import Alert, rearmed
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import KIND_PRIORITIES, NEVER, Grant, GrantId
 from pipeline.domain.holds import settle
-from pipeline.domain.instants import Instant, format_instant
+from pipeline.domain.instants import DAY_MS, Instant, format_instant
 from pipeline.domain.ledger import Cause, LedgerEntry, end_grant, post_grant, with_pending
 from pipeline.domain.period import months_after
 from pipeline.domain.plans import Plan, PlanCatalog, plans_in_force
@@ -46,6 +48,8 @@ class Statement:
     overage_price: Decimal | None
     """Money for one credit of `totals.overage`, by the plan of the period."""
     currency: str
+    returns: tuple[BilledOverage, ...]
+    """Overage of closed periods that was taken back in this one, and what it was billed at."""
     last_entry_seq: int
     """The statement covers the entries up to here, from where the one before it ended."""
 
@@ -191,11 +195,24 @@ def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) ->
             closing=account.posted,
             overage_price=plan.overage_price,
             currency=plan.currency,
+            returns=tuple([each for each in account.billed if each.returned]),
             last_entry_seq=account.entry_seq,
         )
     )
-    account = without_old_reversals(account, at)
+    account = _with_billed(without_old_reversals(account, at), plan, at)
     return account._replace(totals=NO_TOTALS._replace(opening=account.posted), alerted=())
+
+
+def _with_billed(account: Account, plan: Plan, at: Instant) -> Account:
+    """Remember what the closed period has billed for as long as it can be taken back."""
+    billed = account.billed
+    if billed:
+        before = at - REVERSAL_DAYS_MAX * DAY_MS
+        billed = tuple([each._replace(returned=NO_CREDITS) for each in billed if each.period_end >= before])
+    if account.totals.overage:
+        price = None if plan.overage_price is None else format(plan.overage_price, "f")
+        billed = (*billed, BilledOverage(account.entry_seq, at, price, plan.currency, NO_CREDITS))
+    return account._replace(billed=billed)
 
 
 def _with_monthly_grant(account: Account, plan: Plan, cause: Cause, at: Instant, booked: Booked) -> Account:

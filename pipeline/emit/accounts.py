@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.domain.account import LIMIT_REACHED, Account, Hold, available
+from pipeline.domain.account import LIMIT_REACHED, Account, BilledOverage, Hold, available
 from pipeline.domain.alerts import Alert
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
 from pipeline.domain.grants import Grant
@@ -101,6 +101,8 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
             "overage": format_credits(totals.overage),
             "overage_price": None if price is None else format(price, "f"),
             "overage_amount": format_money(totals.overage, price),
+            "overage_returned": format_credits(totals.overage_returned),
+            "overage_returns": [_returned(each) for each in statement.returns],
             "currency": statement.currency,
             "closing": format_credits(statement.closing),
             "last_entry_seq": statement.last_entry_seq,
@@ -111,6 +113,17 @@ def account_statement(statement: Statement, place: Place) -> OutRecord:
         }
     )
     return OutRecord(ACCOUNT_STATEMENTS, statement.account_id.encode(), value, place.accepted_at)
+
+
+def _returned(billed: BilledOverage) -> dict[str, Any]:
+    price = None if billed.price is None else Decimal(billed.price)
+    return {
+        "period_end": format_instant(billed.period_end),
+        "credits": format_credits(billed.returned),
+        "overage_price": billed.price,
+        "amount": format_money(billed.returned, price),
+        "currency": billed.currency,
+    }
 
 
 def format_money(amount: Credits, price: Decimal | None) -> str:

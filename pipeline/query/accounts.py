@@ -22,7 +22,7 @@ ORDER BY entry_seq DESC LIMIT {limit:UInt32}
 _STATEMENTS: Final = """
 SELECT
     plan, period_start, period_end, opening, granted, overage, reversed, used, expired, voided, closing, overage_price,
-    overage_amount, currency, last_entry_seq
+    overage_amount, overage_returned, overage_returns, currency, last_entry_seq
 FROM account_statements_v1 WHERE account_id = {account:String}
 ORDER BY partition_seq DESC, period_end DESC LIMIT {limit:UInt32}
 """

@@ -46,7 +46,8 @@ ENTRIES: Final = Listing(
 STATEMENTS: Final = Listing(
     view="account_statements_v1",
     columns="plan, period_start, period_end, opening, granted, overage, reversed, used, expired, voided, closing, "
-    "overage_price, overage_amount, currency, last_entry_seq, accepted_at, partition_seq",
+    "overage_price, overage_amount, overage_returned, overage_returns, currency, "
+    "last_entry_seq, accepted_at, partition_seq",
     order={"partition_seq": _NUMBER, "period_end": _INSTANT},
 )
 ALERTS: Final = Listing(

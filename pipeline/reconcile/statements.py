@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from pipeline.reconcile.chain import micros
 from pipeline.reconcile.report import Difference, Findings, Kind
-from pipeline.reconcile.table import TableRow
+from pipeline.reconcile.table import MOVED, TableRow
 from schemas.topics import ACCOUNT_STATEMENTS
 
 _PLACE_OF_KIND: Final = {"grant": 0, "usage": 1, "expiration": 2, "void": 3, "overage": 4, "reversal": 5}
-_SIGNS: Final = (1, -1, -1, -1, 1, 1)
-_NAMES: Final = ("granted", "used", "expired", "voided", "overage", "reversed")
+_SIGNS: Final = (1, -1, -1, -1, 1, 1, -1)
 Moved = tuple[int, ...]
-"""The `_NAMES`, in micro-credits, none but overage below zero; the balance has moved by the sum with `_SIGNS`."""
+"""The amounts of `MOVED`, in micro-credits, none of them negative; the balance has moved by the sum with `_SIGNS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,15 @@ class _Account:
     """Not yet held to the entries."""
     newest: _Claim | None = None
     """Of all that were read."""
+    prices: dict[str, tuple[str | None, str]] = field(default_factory=dict[str, tuple[str | None, str]])
+    """Of overage, with its currency, by the end of the period that billed it."""
     since: int | None = None
     """The last entry of the statement before; None where the log does not hold that statement any more."""
     seen_after: int | None = None
     """All entries after this one were seen; None before the first."""
     last_seq: int = 0
     balance: int = 0
-    moved: list[int] = field(default_factory=lambda: [0] * len(_NAMES))
+    moved: list[int] = field(default_factory=lambda: [0] * len(MOVED))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,11 +64,13 @@ class Statements:
         """The next statement of the topic."""
         name, offset = record["account_id"], record["offset"]
         opening, closing = micros(record["opening"]), micros(record["closing"])
-        moved = tuple(micros(record[each]) for each in _NAMES)
+        moved = tuple(micros(record[each]) for each in MOVED)
         difference = sum(sign * amount for sign, amount in zip(_SIGNS, moved, strict=True))
         self._expect(name, offset, "closing", opening + difference, closing)
-        self._expect(name, offset, "overage_amount", _money(record), Decimal(record["overage_amount"]))
+        owed = _money(record["overage"], record)
+        self._expect(name, offset, "overage_amount", owed, Decimal(record["overage_amount"]))
         account = self._account(name)
+        self._follow_returns(account, record)
         before = account.newest
         if before is not None:
             self._expect(name, offset, "opening", before.closing, opening)
@@ -76,6 +79,21 @@ class Statements:
             self._expect(name, offset, "opening", 0, opening)
         account.newest = _Claim(offset, record["period_end"], record["last_entry_seq"], moved, closing)
         account.claims.append(account.newest)
+
+    def _follow_returns(self, account: _Account, record: dict[str, Any]) -> None:
+        """Overage goes back at the price at which the statement of its period has billed it."""
+        name, offset = record["account_id"], record["offset"]
+        returns = record["overage_returns"]
+        total = sum(micros(each["credits"]) for each in returns)
+        self._expect(name, offset, "overage_returned", total, micros(record["overage_returned"]))
+        for each in returns:
+            back = _money(each["credits"], each)
+            self._expect(name, offset, "amount of overage_returns", back, Decimal(each["amount"]))
+            billed = account.prices.get(each["period_end"])
+            if billed is not None or self.whole:
+                said = (each["overage_price"], each["currency"])
+                self._expect(name, offset, "price of overage_returns", billed, said)
+        account.prices[record["period_end"]] = (record["overage_price"], record["currency"])
 
     def follow(self, entry: dict[str, Any], amount: int) -> None:
         """The next entry of the ledger."""
@@ -103,11 +121,11 @@ class Statements:
         claim = account.claims.popleft()
         if self._knows(account, claim.last_entry_seq):
             self._expect(name, claim.offset, "last_entry_seq", account.last_seq, claim.last_entry_seq)
-            for what, summed, said in zip(_NAMES, account.moved, claim.moved, strict=True):
+            for what, summed, said in zip(MOVED, account.moved, _entered(claim.moved), strict=True):
                 self._expect(name, claim.offset, what, summed, said)
         if account.last_seq == claim.last_entry_seq and account.last_seq:
             self._expect(name, claim.offset, "closing", account.balance, claim.closing)
-        account.since, account.moved = claim.last_entry_seq, [0] * len(_NAMES)
+        account.since, account.moved = claim.last_entry_seq, [0] * len(MOVED)
 
     def _check_row(self, name: str, account: _Account, row: TableRow) -> None:
         """The running period."""
@@ -118,7 +136,7 @@ class Statements:
                     name, -1, "period_start", account.newest.period_end, row.period_start, "changelog"
                 )
         if self._knows(account, row.entry_seq):
-            for what, summed, said in zip(_NAMES, account.moved, row.moved, strict=True):
+            for what, summed, said in zip(MOVED, account.moved, _entered(row.moved), strict=True):
                 self._expect(name, -1, what, summed, said, "changelog")
 
     def _knows(self, account: _Account, last_seq: int) -> bool:
@@ -157,6 +175,12 @@ class Statements:
             )
 
 
-def _money(record: dict[str, Any]) -> Decimal:
-    """What is owed for the overage of a statement."""
-    return Decimal(record["overage"]) * Decimal(record["overage_price"] or 0)
+def _entered(moved: Moved) -> Moved:
+    """As the entries say it: they do not tell overage of closed periods from that of the running one."""
+    *others, overage, taken_back, returned = moved
+    return (*others, overage - returned, taken_back, 0)
+
+
+def _money(overage: str, billed: dict[str, Any]) -> Decimal:
+    """What is owed for overage, or given back of it, at the price that stands there."""
+    return Decimal(overage) * Decimal(billed["overage_price"] or 0)

@@ -59,7 +59,8 @@ STATEMENTS: Final = Shape(
     "account_statements",
     (
         "offset", "account_id", "period_start", "period_end", "plan", "opening", "granted", "used", "expired",
-        "voided", "reversed", "overage", "overage_price", "overage_amount", "currency", "closing", "last_entry_seq",
+        "voided", "reversed", "overage", "overage_price", "overage_amount",
+        "overage_returned", "overage_returns", "currency", "closing", "last_entry_seq",
         "accepted_at", "partition_seq",
     ),
     "period_start",

@@ -17,6 +17,10 @@ RESERVED: Final = b"__"
 """Keys of the cursor and of published price books and plans; no account's."""
 
 
+MOVED: Final = ("granted", "used", "expired", "voided", "overage", "reversed", "overage_returned")
+"""What a row says of the running period, in this order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
     posted: int
@@ -30,7 +34,7 @@ class TableRow:
     period_start: str
     opening: int
     moved: tuple[int, ...]
-    """Granted, used, expired, voided, overage, reversed since the period began."""
+    """The `MOVED` since the period began."""
 
     @property
     def overage(self) -> int:
@@ -112,5 +116,5 @@ def _row(row: bytes) -> TableRow:
         closed=fields["closed"],
         period_start=instant(fields["period"][2]),
         opening=opening,
-        moved=tuple(moved),
+        moved=tuple(moved) + (0,) * (len(MOVED) - len(moved)),  # Older rows know nothing of reversals.
     )

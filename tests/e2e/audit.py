@@ -22,6 +22,7 @@ from tests.simulation.auditor import (
     AuditRules,
     Verdict,
     rules_from_plan_file,
+    statement_of,
 )
 
 PLAN_FILE = Path(schemas.__file__).parent / "plans" / "2026-01.json"
@@ -170,11 +171,7 @@ def _compare_statements(audited: Audited, log: Log, partition: int, auditor: Aud
     """Each closed period of each account, in order."""
     found: dict[str, list[AuditedStatement]] = {}
     for record in _records(log, topics.ACCOUNT_STATEMENTS, partition):
-        amounts = (Decimal(record[name]) for name in ("opening", "used", "overage", "closing"))
-        start, end = (epoch_ms(record[name]) for name in ("period_start", "period_end"))
-        price = None if record["overage_price"] is None else Decimal(record["overage_price"])
-        statement = AuditedStatement(record["plan"], start, end, price, *amounts)
-        found.setdefault(record["account_id"], []).append(statement)
+        found.setdefault(record["account_id"], []).append(statement_of(record, epoch_ms))
     for account, expected in auditor.accounts.items():
         if found.get(account, []) != expected.statements:
             audited.differ(

@@ -19,7 +19,7 @@ from pipeline.settings import Settings, child_environment
 from pipeline.sink.insert import TABLES
 from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance, GrantBalance, OpenHold
-from schemas.account_statement import AccountStatement
+from schemas.account_statement import AccountStatement, OverageReturn
 from schemas.base import GrantShare, WireModel
 from schemas.dead_letter import DeadLetter, Header
 from schemas.ledger_entry import LedgerEntry
@@ -159,10 +159,20 @@ def statement(account_id: str, *, partition: int, offset: int, at_ms: int = NOW_
         used=Decimal("1.5"),
         expired=Decimal(0),
         voided=Decimal(0),
-        reversed=Decimal(0),
+        reversed=Decimal(2),
         overage=Decimal(0),
         overage_price="0.03",
         overage_amount="0",
+        overage_returned=Decimal(2),
+        overage_returns=[
+            OverageReturn(
+                period_end=instant(at_ms - 1000),
+                credits=Decimal(2),
+                overage_price="0.03",
+                amount="0.06",
+                currency="EUR",
+            )
+        ],
         currency="EUR",
         closing=Decimal("98.5"),
         last_entry_seq=offset + 1,

@@ -8,12 +8,15 @@ from contextlib import closing
 from decimal import Decimal
 
 import clickhouse_driver
+import orjson
 import pytest
 
 from pipeline.admin.migrate import migrate
 from pipeline.clickhouse import Client, DatabaseError, insert_block, open_analyst, open_client
-from pipeline.query.accounts import balance, newest_entries, usage
+from pipeline.query.accounts import balance, newest_entries, newest_statements, usage
 from pipeline.query.explanation import explain
+from pipeline.reconcile.stored import STATEMENTS, altered
+from pipeline.reconcile.warehouse import Warehouse
 from pipeline.settings import ClickHouseSettings, Settings
 from pipeline.sink.insert import TABLES
 from tests.integration.sinking import NOW_MS, Record, charged, dead_letter, metered, statement
@@ -139,10 +142,17 @@ def test_the_newest_balance_wins_in_whatever_order_it_comes(stored: Settings, an
 
 def test_a_closed_period_and_what_is_set_aside_can_be_read(stored: Settings, analyst: Client) -> None:
     with closing(open_client(stored.clickhouse)) as owner:
+        written = statement("a", partition=0, offset=3)
         for token in ("a period", "the same row cut anew"):
-            store(owner, [statement("a", partition=0, offset=3)], token)
+            store(owner, [written], token)
+        (there, *_) = Warehouse(owner).rows(STATEMENTS, 0, 100)
+    record = orjson.loads(written.value)
+    assert list(altered(STATEMENTS, STATEMENTS.row(record), there)) == []
+    (told,) = newest_statements(analyst, "a", 10)
+    assert told["overage_returns"] == record["overage_returns"] != []
     (period,) = analyst.query("SELECT * FROM account_statements_v1").named_results()
-    moved = period["granted"] + period["overage"] - period["used"] - period["expired"] - period["voided"]
+    added = period["granted"] + period["overage"] + period["reversed"]
+    moved = added - period["used"] - period["expired"] - period["voided"] - period["overage_returned"]
     assert period["opening"] + moved == period["closing"] == Decimal("98.5")
     (newest,) = analyst.query(
         "SELECT next_plan, status, held, holds.hold_id, period_used FROM account_balances_v1 WHERE account_id = 'a'"

@@ -378,7 +378,7 @@ def test_an_entry_changed_in_kafka_breaks_the_chain(deployment: Settings) -> Non
 def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> None:
     changelog = topics.changelog(deployment.worker.app_id)
     forged = (
-        b'{"v":1,"boundary":1,"plan":["free","free"],"period":[0,1,0,0],"closed":false,"totals":[0,0,0,0,0,0],'
+        b'{"v":1,"boundary":1,"plan":["free","free"],"period":[0,1,0,0],"closed":false,"totals":[0,0,0,0,0,0,0,0],'
         b'"seq":1,"hash":"","posted":1000000,"grants":[],"pending":[],"holds":[]}'
     )
     _append(deployment, changelog, 0, forged, key=b"forged")

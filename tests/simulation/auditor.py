@@ -8,11 +8,12 @@ more.
 import calendar
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from tests.simulation.auditor_charges import AuditedCharge, AuditedCharges
 from tests.simulation.auditor_parsing import CommandClaim, Malformed, PublicationClaim, UsageClaim, parse
@@ -104,6 +105,30 @@ class AuditedStatement:
     used: Decimal
     overage: Decimal
     closing: Decimal
+    returns: tuple[tuple[int, Decimal, Decimal | None], ...] = ()
+    """Overage of closed periods that was taken back: the period's end, credits, and at which price."""
+
+
+def statement_of(record: Mapping[str, Any], at_ms: Callable[[str], int]) -> AuditedStatement:
+    """What a statement of the pipeline says; `at_ms` reads its instants."""
+
+    def price(of: Mapping[str, Any]) -> Decimal | None:
+        return None if of["overage_price"] is None else Decimal(of["overage_price"])
+
+    return AuditedStatement(
+        record["plan"],
+        at_ms(record["period_start"]),
+        at_ms(record["period_end"]),
+        price(record),
+        Decimal(record["opening"]),
+        Decimal(record["used"]),
+        Decimal(record["overage"]),
+        Decimal(record["closing"]),
+        tuple(
+            (at_ms(each["period_end"]), Decimal(each["credits"]), price(each))
+            for each in record["overage_returns"]
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +161,8 @@ class AuditedAccount:
     ceiling: Decimal | None = None
     overage: Decimal = NOTHING
     taken_back_in_period: Decimal = NOTHING
+    returned: dict[int, Decimal] = field(default_factory=dict)
+    """Overage that was taken back in this period, by the number of the closed period that billed it."""
     granted: Decimal = NOTHING
     voided: Decimal = NOTHING
     thresholds: tuple[int, ...] = (80, 100, 110)
@@ -150,7 +177,7 @@ class AuditedAccount:
         if self.ceiling is None:
             return NOTHING
         aside = sum((hold.beyond for hold in self.holds.values()), NOTHING)
-        return max(NOTHING, self.ceiling - max(NOTHING, self.overage) - aside)
+        return max(NOTHING, self.ceiling - self.overage - aside)
 
     def used_of_base(self, at_ms: int) -> tuple[Decimal, Decimal]:
         if self.schedule.plans_at(at_ms).credits[self.plan]:
@@ -264,7 +291,10 @@ class AuditedAccount:
         # Half open: the plans of the boundary's own instant belong to the next period.
         price = self.schedule.plans_at(at_ms if begun else at_ms - 1).overage_prices[self.plan]
         sums = (self.opening, self.used_in_period, self.overage, closing)
-        self.statements.append(AuditedStatement(self.plan, self.start_ms, at_ms, price, *sums))
+        bills = [(self.statements[number], back) for number, back in sorted(self.returned.items())]
+        returns = tuple((bill.end_ms, back, bill.price) for bill, back in bills)
+        self.statements.append(AuditedStatement(self.plan, self.start_ms, at_ms, price, *sums, returns))
+        self.returned = {}
         self.opening, self.used_in_period, self.overage = closing, NOTHING, NOTHING
         self.granted, self.voided, self.sent = NOTHING, NOTHING, set()
         self.taken_back_in_period = NOTHING
@@ -429,7 +459,8 @@ class Auditor:
         self, usage: UsageClaim, account: AuditedAccount, cost: Decimal,
         paid: list[tuple[AuditedGrant, Decimal]], beyond: Decimal,
     ) -> None:  # fmt: skip
-        charge = AuditedCharge(usage.account, self.clock_ms, usage, cost, paid, beyond)
+        period = len(account.statements)
+        charge = AuditedCharge(usage.account, self.clock_ms, usage, cost, paid, beyond, period)
         self.charges.known[self.offset] = charge
         account.charge(cost, beyond, self.clock_ms)
 
@@ -607,12 +638,12 @@ class Auditor:
         if price is None:
             return "unpriced"
         before = [(grant, grant.remaining) for grant in account.grants]
-        totals = (account.overage, account.used, account.taken_back_in_period)
+        totals = (account.overage, account.used, account.taken_back_in_period, dict(account.returned))
         charge.take_back(charge.cost, account, self.clock_ms)
         cost, available = price * usage.images, account.available(self.clock_ms)
         if cost > available:
             charge.taken_back = NOTHING
-            account.overage, account.used, account.taken_back_in_period = totals
+            account.overage, account.used, account.taken_back_in_period, account.returned = totals
             for grant, remaining in before:
                 grant.remaining = remaining
             return self._denial(account, available)

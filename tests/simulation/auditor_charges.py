@@ -25,6 +25,8 @@ class AuditedCharge:
     paid: list[tuple["AuditedGrant", Decimal]] = field(default_factory=list)
     beyond: Decimal = NOTHING
     """What of it was overage."""
+    period: int = 0
+    """The account's period in which it was charged, counted from 0."""
     taken_back: Decimal = NOTHING
 
     def _last_first(self) -> Iterator[tuple["AuditedGrant | None", Decimal]]:
@@ -40,13 +42,20 @@ class AuditedCharge:
             back = min(part - skipped, due)
             due -= back
             if grant is None:
-                account.overage -= back
+                self._owe_less(back, account)
             elif any(grant is each for each in account.grants) and grant.counts_at(now_ms):
                 grant.remaining += back
         assert due == NOTHING
         self.taken_back += amount
         account.used -= amount
         account.taken_back_in_period += amount
+
+    def _owe_less(self, back: Decimal, account: "AuditedAccount") -> None:
+        """Of the running period, or of one that has been billed."""
+        if self.period == len(account.statements):
+            account.overage -= back
+        elif back:
+            account.returned[self.period] = account.returned.get(self.period, NOTHING) + back
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import pytest
 from pipeline.domain.instants import parse_instant
 from pipeline.state import decode_account
 from tests.builders import TICK, Partition
-from tests.simulation.auditor import AuditedAlert, AuditedStatement, Verdict
+from tests.simulation.auditor import AuditedAlert, AuditedStatement, Verdict, statement_of
 from tests.simulation.world import play
 
 SEEDS = int(os.environ.get("CREDITSTREAM_SIMULATION_SEEDS", "300"))
@@ -74,13 +74,7 @@ def balances(partition: Partition) -> dict[str, Decimal]:
 def statements(partition: Partition) -> list[AuditedStatement]:
     """In the order of each account."""
     return [
-        AuditedStatement(
-            each["plan"],
-            parse_instant(each["period_start"]),
-            parse_instant(each["period_end"]),
-            None if each["overage_price"] is None else Decimal(each["overage_price"]),
-            *(Decimal(each[name]) for name in ("opening", "used", "overage", "closing")),
-        )
+        statement_of(each, parse_instant)
         for each in sorted(partition.of("statements"), key=lambda each: each["account_id"])
     ]
 

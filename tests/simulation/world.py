@@ -31,6 +31,8 @@ from tests.simulation.auditor import Auditor, AuditRules, Verdict, rules_from_pl
 
 ACCOUNTS = 5
 STEPS_MS = (0, 0, 0, 0, 1, 1, 1000, 1000, HOUR_MS, 9 * HOUR_MS, 60 * HOUR_MS)
+LONG_STEPS_MS = (*STEPS_MS, 300 * HOUR_MS)
+"""Of one world in four: there most periods end while their charges can still be taken back."""
 PLANS = Path(schemas.__file__).parent / "plans" / "2026-01.json"
 
 
@@ -38,8 +40,9 @@ def events(random: Random, count: int) -> Iterator[tuple[int, dict[str, Any] | b
     """(accepted_at, event): what a few careless producers and operators send."""
     at: int = NOON
     sent: list[dict[str, Any]] = []
+    steps = random.choice([STEPS_MS, STEPS_MS, STEPS_MS, LONG_STEPS_MS])
     for number in range(count):
-        at += random.choice(STEPS_MS)
+        at += random.choice(steps)
         opening = (
             number < ACCOUNTS - 1
         )  # All but one are open from the start, so that most usage finds credits.
@@ -73,11 +76,11 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
 
 def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
     plan = random.choice(["free", "starter", "pro", "prepaid", "gold"])
-    match random.choices(["open", "change", "close", "void", "settings", "grant"], [5, 4, 0.3, 3, 5, 8])[0]:
+    match random.choices(["open", "change", "close", "void", "settings", "grant"], [5, 4, 0.3, 3, 12, 8])[0]:
         case "settings":
             settings: dict[str, Any] = {}
             if random.random() < 0.8:
-                settings["overage_ceiling"] = random.choice([None, "10", "500", "0.5"])
+                settings["overage_ceiling"] = random.choice([None, "10", "500", "500", "0.5"])
             if random.random() < 0.3:
                 settings["alert_thresholds"] = random.choice([[], [50], [10, 90, 120]])
             return command("configure", settings, account=account, at=at, command_id=f"s{number}")
@@ -155,8 +158,11 @@ def _correction(
     ]
     offset = random.randrange(number)
     if charged and random.random() < 0.9:
-        first = random.choice(charged)  # Its id is its place in the log.
-        offset, account = int(first["id"][1:]), str(first.get("subject", account))
+        first = max(random.choices(charged, k=2), key=_images)  # The larger use is the likelier overage.
+        offset, account = (
+            int(first["id"][1:]),
+            str(first.get("subject", account)),
+        )  # Its id is its place in the log.
     partition = 1 if random.random() < 0.02 else 0
     record = {"partition": partition, "offset": number, "event_offset": offset}
     if random.random() < 0.3:
@@ -167,6 +173,11 @@ def _correction(
     if random.random() < 0.6:
         data["credits"] = random.choice(["1", "0.5", "3", "40"])
     return command("reverse", data, account=account, at=at, command_id=f"m{number}")
+
+
+def _images(event: dict[str, Any]) -> int:
+    images = event["data"].get("images", 1) if isinstance(event.get("data"), dict) else 0
+    return images if type(images) is int else 0
 
 
 def _grant(random: Random, number: int, account: str, at: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from pipeline.domain.account import REVERSAL_DAYS_MAX
 from pipeline.domain.instants import DAY_MS, HOUR_MS, format_instant
 from pipeline.domain.reversals import REVERSALS_MAX
+from pipeline.domain.usage import AccountId
 from pipeline.evidence import wanted
 from pipeline.state import decode_account
 from tests.builders import (
@@ -168,10 +170,38 @@ def test_a_statement_once_issued_never_changes_and_the_next_one_says_what_was_ta
 
     first, second = partition.of("statements")
 
-    names = ("used", "overage", "overage_amount", "reversed", "closing")
-    assert [first[name] for name in names] == ["520", "20", "0.6", "0", "0"]
-    assert [second[name] for name in names] == ["0", "-20", "-0.6", "25", "0"]
+    names = ("used", "overage", "overage_amount", "reversed", "overage_returned", "closing")
+    assert [first[name] for name in names] == ["520", "20", "0.6", "0", "0", "0"]
+    assert [second[name] for name in names] == ["0", "0", "0", "25", "20", "0"]
     assert (second["opening"], second["granted"], second["expired"]) == ("0", "500", "505")
+
+
+@pytest.mark.parametrize("plan", ["starter", "pro", "free"])
+def test_billed_overage_goes_back_at_the_price_at_which_it_was_billed_whatever_the_plan_is_now(
+    plan: str,
+) -> None:
+    partition = opened("starter")
+    partition.fold(command("configure", {"overage_ceiling": "100"}))
+    offset = used(partition, 520)
+    later = NOON + 31 * DAY_MS
+    partition.fold(command("change_plan", {"plan": plan}, command_id="plan", at=later), at=later)
+    partition.fold(reverse(offset, "12", at=later), reverse(offset, "3", number=2, at=later), at=later)
+    partition.fold(TICK, at=later + 31 * DAY_MS)
+    partition.fold(TICK, at=later + 62 * DAY_MS)
+    returns = [each["overage_returns"] for each in partition.of("statements")]
+    back = {"credits": "15", "overage_price": "0.03", "amount": "0.45", "currency": "EUR"}
+    assert [each for each in returns if each] == [[{"period_end": "2026-12-23T12:00:00.000Z", **back}]]
+
+
+def test_what_was_billed_makes_no_room_for_more_overage_in_the_running_period() -> None:
+    partition = opened("starter")
+    partition.fold(command("configure", {"overage_ceiling": "100"}))
+    offset = used(partition, 520)
+    later = NOON + 31 * DAY_MS
+    used(partition, 600, event_id="e2", at=later)
+    partition.fold(reverse(offset, at=later), at=later)
+    newest = partition.of("balances")[-1]
+    assert (newest["posted"], newest["overage"], newest["available"]) == ("0", "100", "0")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +265,15 @@ def test_no_deployment_can_allow_more_time_than_accounts_remember() -> None:
     assert core(reversal_days=REVERSAL_DAYS_MAX).rules.reversal_ms == REVERSAL_DAYS_MAX * DAY_MS
     with pytest.raises(ValidationError):
         core(reversal_days=REVERSAL_DAYS_MAX + 1)
+
+
+def test_a_row_that_was_written_before_there_were_reversals_is_read_like_one_without() -> None:
+    partition = opened("starter")
+    row = orjson.loads(partition.accounts[b"acct"])
+    old = {name: value for name, value in row.items() if name not in {"reversals", "billed"}}
+    old["totals"] = row["totals"][:6]
+    new = decode_account(AccountId("acct"), partition.accounts[b"acct"])
+    assert decode_account(AccountId("acct"), orjson.dumps(old)) == new
 
 
 def test_an_account_forgets_by_itself_what_is_too_old_to_be_asked_for() -> None:
