@@ -74,6 +74,43 @@ def logs(draw: st.DrawFn) -> list[Record]:
     return log
 
 
+@st.composite
+def corrections(draw: st.DrawFn, used: list[tuple[int, str]], *, command_id: str, at: int) -> dict[str, Any]:
+    """Of usage in the log, newer or older."""
+    offset, account = draw(st.sampled_from(used[-2:]))
+    data: dict[str, Any] = {"record": {"partition": 0, "offset": 0, "event_offset": offset}}
+    name = draw(st.sampled_from(["reverse", "reverse", "reverse", "rerate"]))
+    if name == "rerate":
+        data["price_book"] = "2026-01"
+    elif draw(st.booleans()):
+        data["credits"] = draw(st.sampled_from(["0.5", "1", "3"]))
+    return command(name, data, account=account, command_id=command_id, at=at)
+
+
+@st.composite
+def corrected_logs(draw: st.DrawFn) -> list[Record]:
+    """With overage, and with charges that are taken back and rated again, too often and too much among them, also when
+    their period has ended."""
+    begin: list[dict[str, Any]] = []
+    for each in ACCOUNTS:
+        begin.append(open_account("prepaid", account=each, command_id="o"))
+        begin.append(issue_grant("3", grant_id="first", account=each))
+        begin.append(command("configure", {"overage_ceiling": "9"}, account=each, command_id="s"))
+    log = [record(event, offset=offset) for offset, event in enumerate(begin)]
+    used: list[tuple[int, str]] = []
+    at: int = NOON
+    for event in draw(st.lists(events(), max_size=20)):
+        at += draw(st.sampled_from([0, 1, HOUR_MS, 740 * HOUR_MS]))
+        if ".usage." in event["type"]:
+            event["time"] = format_instant(at)
+            used.append((len(log), event["subject"]))
+        log.append(record(event, offset=len(log), at=at))
+        for _ in range(draw(st.integers(0, 3)) if used else 0):
+            correction = draw(corrections(used, command_id=f"c{len(log)}", at=at))
+            log.append(record(correction, offset=len(log), at=at))
+    return log
+
+
 def played(log: list[Record]) -> Partition:
     partition = Partition()
     partition.apply(partition.run(log))
@@ -84,7 +121,7 @@ def states(partition: Partition) -> dict[str, Any]:
     return {key.decode(): decode_account(key.decode(), row) for key, row in partition.accounts.items()}  # type: ignore[arg-type]
 
 
-@given(logs())
+@given(logs() | corrected_logs())
 def test_the_balance_is_the_sum_of_the_entries_and_of_what_is_left_in_the_grants(log: list[Record]) -> None:
     partition = played(log)
 
@@ -97,6 +134,10 @@ def test_the_balance_is_the_sum_of_the_entries_and_of_what_is_left_in_the_grants
         )
     for account_id, account in states(partition).items():
         assert account.posted == sums[account_id] == sum(account.remaining)
+        opening, granted, used, expired, voided, overage, taken_back, returned = account.totals
+        moved = granted + overage + taken_back - used - expired - voided - returned
+        assert opening + moved == account.posted
+        assert min(account.totals) >= 0
         assert all(
             0 <= left <= each.credits for each, left in zip(account.grants, account.remaining, strict=True)
         )
@@ -113,6 +154,19 @@ def test_every_record_of_the_log_has_exactly_one_outcome(log: list[Record]) -> N
     )
     ticks = {each.offset for each in log if b"org.apimage.tick" in (each.value or b"")}
     assert outcomes == [each.offset for each in log if each.offset not in ticks]
+
+
+@given(corrected_logs())
+def test_statements_add_up_and_owe_nothing_below_zero(log: list[Record]) -> None:
+    partition = played(log)
+    partition.fold(TICK, at=log[-1].timestamp + 740 * HOUR_MS)
+
+    for each in partition.of("statements"):
+        names = ("granted", "overage", "reversed", "used", "expired", "voided", "overage_returned")
+        granted, overage, taken_back, *less = (parse_credits(each[name]) for name in names)
+        opening, closing = parse_credits(each["opening"]), parse_credits(each["closing"])
+        assert opening + granted + overage + taken_back - sum(less) == closing
+        assert min(opening, granted, overage, taken_back, *less, closing) >= 0
 
 
 @given(logs(), st.data())
@@ -139,7 +193,30 @@ def test_resends_anywhere_after_the_first_copy_change_nothing(log: list[Record],
     }
 
 
-@given(logs(), st.data())
+@given(corrected_logs())
+def test_no_more_is_taken_back_than_was_charged_and_records_say_what_entries_say(log: list[Record]) -> None:
+    partition = played(log)
+
+    costs: dict[int, int] = defaultdict(int)
+    for each in partition.of("metered-records"):
+        charge = each["first_offset"] if each["outcome"] == "reversed" else each["offset"]
+        costs[charge] += parse_credits(
+            each["rated_credits"] if each["outcome"] == "rerated" else each["credits"]
+        )
+    assert all(cost >= 0 for cost in costs.values())
+    said: dict[int, int] = defaultdict(int)
+    entered: dict[int, int] = defaultdict(int)
+    for each in partition.of("metered-records"):
+        said[each["offset"]] += parse_credits(each["credits"])
+    for each in partition.of("ledger"):
+        if each["kind"] in {"usage", "reversal"}:
+            entered[each["offset"]] -= parse_credits(each["credits"])
+    assert {each: cost for each, cost in said.items() if cost} == {
+        each: cost for each, cost in entered.items() if cost
+    }
+
+
+@given(logs() | corrected_logs(), st.data())
 def test_a_log_in_pieces_gives_the_same_bytes_as_in_one(log: list[Record], data: st.DataObject) -> None:
     whole, pieces = played(log), Partition()
     rest = log
@@ -156,7 +233,7 @@ def test_a_log_in_pieces_gives_the_same_bytes_as_in_one(log: list[Record], data:
         assert pieces.of(topic) == whole.of(topic)
 
 
-@given(logs())
+@given(logs() | corrected_logs())
 def test_the_cursors_digest_is_that_of_the_rows(log: list[Record]) -> None:
     partition = played(log)
 
@@ -165,7 +242,7 @@ def test_the_cursors_digest_is_that_of_the_rows(log: list[Record]) -> None:
     assert partition.cursor.digest == sum(row_digest(*each) for each in rows.items()) % 2**128
 
 
-@given(logs())
+@given(logs() | corrected_logs())
 def test_every_row_reads_back_as_it_was_written(log: list[Record]) -> None:
     partition = played(log)
 
@@ -174,7 +251,7 @@ def test_every_row_reads_back_as_it_was_written(log: list[Record]) -> None:
         assert orjson.loads(row)["v"] == 1
 
 
-@given(logs())
+@given(logs() | corrected_logs())
 def test_the_chain_of_each_account_has_no_gap(log: list[Record]) -> None:
     last: dict[str, tuple[int, str]] = {}
     for entry in played(log).of("ledger"):
