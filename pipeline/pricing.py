@@ -121,7 +121,10 @@ def _parsed(event: dict[str, Any]) -> UsageEvent | Invalid:
     }
     subject = full["subject"]
     parsed = parse_event(full, subject.encode() if isinstance(subject, str) else None, {})
-    if isinstance(parsed, UsageEvent) or (isinstance(parsed, Invalid) and full["type"] in SERVICES):
+    kind = full["type"]  # A list cannot be looked up.
+    if isinstance(parsed, UsageEvent) or (
+        isinstance(parsed, Invalid) and isinstance(kind, str) and kind in SERVICES
+    ):
         return parsed
     services = ", ".join(each.service for each in SERVICES.values())
     detail = f"expected the usage of one of {services}"

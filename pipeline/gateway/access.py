@@ -1,7 +1,7 @@
 """Who asks, and may they: the key, its scope, its accounts. Before anything is read, of the body or of the account."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
@@ -30,10 +30,10 @@ def holder_of(request: Request, parts: Parts) -> Holder:
     return holder
 
 
-def allowed(scope: Scope | None) -> Callable[[Request], Holder]:
+def allowed(scope: Scope | None) -> Callable[[Request], Awaitable[Holder]]:
     """Asks for a key with this scope (None: any), counts the request, and gives the holder."""
 
-    def check(request: Request) -> Holder:
+    async def check(request: Request) -> Holder:  # Async: FastAPI would run it in a thread else.
         parts = parts_of(request)
         holder = holder_of(request, parts)
         if scope is not None and scope not in holder.scopes:

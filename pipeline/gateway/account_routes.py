@@ -56,7 +56,7 @@ class Asked:
     zone: str
 
 
-def in_time(since: From = None, to: To = None, tz: Zone = "UTC") -> Asked:
+async def in_time(since: From = None, to: To = None, tz: Zone = "UTC") -> Asked:
     """Of every list."""
     zone = zone_of(tz)
     return Asked(
@@ -68,7 +68,7 @@ def in_time(since: From = None, to: To = None, tz: Zone = "UTC") -> Asked:
     )
 
 
-def of_usage(
+async def of_usage(
     asked: Annotated[Asked, Depends(in_time)],
     service: Service | None = None,
     outcome: UsageOutcome | None = None,
@@ -93,7 +93,7 @@ class Wanted:
     limit: int
 
 
-def wanted(cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Wanted:
+async def wanted(cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Wanted:
     """Of every list."""
     return Wanted(cursor, limit)
 

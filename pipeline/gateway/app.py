@@ -3,12 +3,14 @@
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.client.commands import command_key
 from pipeline.client.origin import new_id
@@ -92,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    app.middleware("http")(_named_and_measured)
+    app.add_middleware(NamedAndMeasured)
     for routes in (
         event_routes,
         hold_routes,
@@ -107,22 +109,48 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _named_and_measured(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    given = request.headers.get("x-request-id", "")
-    request.state.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
-    began = time.perf_counter()
-    try:
-        response = await call_next(request)
-    except Exception:  # noqa: BLE001  (the top of a request: a fault of ours, told without its insides)
-        _LOG.exception("request %s failed", request.state.request_id)
-        response = problem_response(request, ProblemError("internal_error", "a fault of the gateway's"))
-    response.headers["X-Request-Id"] = request.state.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
+class NamedAndMeasured:
+    """Gives each request an id, its answer some headers, and the metrics their figures. Plain ASGI: it costs a tenth of
+    what Starlette's own base for middleware does.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        name = request.state.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        began, status = time.perf_counter(), 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = name
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+                _measure(request, status, time.perf_counter() - began)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception:  # The top of a request: a fault of ours, told without its insides.
+            _LOG.exception("request %s failed", name)
+            if status:  # Half an answer is out: the connection ends in the middle of it.
+                raise
+            problem = ProblemError("internal_error", "a fault of the gateway's")
+            await problem_response(request, problem)(scope, receive, sent)
+
+
+def _measure(request: Request, status: int, seconds: float) -> None:
+    """By the route's pattern, not by the path: its number has a bound."""
     route = getattr(request.scope.get("route"), "path", "")
+    method = request.method if route else ""
     metrics = parts_of(request).metrics
-    metrics.requests.labels(request.method if route else "", route, response.status_code).inc()
-    metrics.seconds.labels(request.method if route else "", route).observe(time.perf_counter() - began)
-    return response
+    metrics.requests.labels(method, route, status).inc()
+    metrics.seconds.labels(method, route).observe(seconds)

@@ -69,6 +69,10 @@ def test_an_envelope_attribute_that_is_there_must_be_right() -> None:
     assert priced({"id": 7, "service": "background_removal", "data": {}})[0]["reason"] == "invalid_envelope"
 
 
+def test_a_type_that_is_no_text_is_an_unknown_type() -> None:
+    assert priced({"id": "a", "type": [], "data": {}})[0]["reason"] == "unknown_type"
+
+
 def test_no_price_book_is_in_force_before_the_first_one() -> None:
     answers = priced(
         {
