@@ -4,7 +4,7 @@ The shell reads the records that `wanted` names and hands them to the core with 
 them that it can check (design.md section 4).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -36,12 +36,21 @@ def wanted(records: Iterable[LogRecord], core: Core) -> list[RecordPlace]:
     """The metered records that commands among these name. Only signed ones: nobody else makes a worker read."""
     found: list[RecordPlace] = []
     for record in records:
-        value = record.value or b""
-        if _STEM in value or any(_STEM in (text or b"") for _, text in record.headers):
+        value, headers = record.value, record.headers
+        if (value is not None and _STEM in value) or (headers and _is_named_in(headers)):
             parsed = parse(record, event_bytes_max=core.rules.event_bytes_max, command_keys=core.command_keys)
             if isinstance(parsed, Command) and isinstance(parsed.body, ReverseUsage | RerateUsage):
                 found.append(parsed.body.record)
     return found
+
+
+def _is_named_in(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Whether an event in Kafka's binary mode may be a correction."""
+    # No `any`: a generator for every record would cost more than what it looks for.
+    for name, text in headers:  # noqa: SIM110  (as above)
+        if name == "ce_type" and text is not None and _STEM in text:
+            return True
+    return False
 
 
 def said_of(event_offset: int, records: Iterable[bytes]) -> bytes | None:

@@ -294,6 +294,13 @@ def test_only_a_signed_command_makes_a_worker_read_the_past() -> None:
     assert [place.event_offset for place in wanted(records, core())] == [3, 4]
 
 
+def test_a_correction_in_kafkas_binary_mode_is_one_too() -> None:
+    event = reverse(3)
+    headers = [(f"ce_{name}", str(value).encode()) for name, value in event.items() if name != "data"]
+    sent = record(event)._replace(value=orjson.dumps(event["data"]), headers=[("trace", b"1"), *headers])
+    assert [place.event_offset for place in wanted([sent], core())] == [3]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_how_the_log_is_cut_and_what_producers_write_beside_it_make_no_difference(cut: int) -> None:
     partition = opened("prepaid", *TWO)
