@@ -53,8 +53,10 @@ class Batch:
             match parsed:
                 case UsageEvent():
                     answer_usage(work, record, parsed, place)
+                    work.consider_topup(record.key or b"", place)
                 case Command():
                     answer_command(work, record, parsed, place)
+                    work.consider_topup(record.key or b"", place)
                 case Publication():
                     answer_publication(work, record, parsed, place)
                 case Tick():
@@ -110,3 +112,4 @@ def _tick(work: Work, place: Place) -> None:
     ]
     for _, key in sorted(touched + resting)[:most]:
         work.account_now(key, place)
+        work.consider_topup(key, place)

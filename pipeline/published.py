@@ -13,7 +13,7 @@ import orjson
 
 from pipeline.domain.credits import Credits
 from pipeline.domain.instants import as_instant
-from pipeline.domain.plans import Plan, PlanCatalog
+from pipeline.domain.plans import Pack, Plan, PlanCatalog
 from pipeline.domain.price_book import (
     FlatPrice,
     MegapixelPrice,
@@ -54,6 +54,10 @@ def plan_catalog(content: bytes) -> PlanCatalog:
             period_months=plan.period_months,
             overage_price=plan.overage_price,
             currency=plan.currency,
+            packs={
+                pack.pack: Pack(pack_id=pack.pack, credits=_credits(pack.credits), price=pack.price)
+                for pack in plan.packs
+            },
         )
         for plan in catalog.plans
     ]

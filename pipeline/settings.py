@@ -7,7 +7,7 @@ then the environment: `CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS`, `CREDITSTREAM_WOR
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -93,6 +93,22 @@ class SchedulerSettings(_Group):
     as long as no more than `rules.boundary_accounts_max` accounts of a partition are due at once."""
 
 
+class PaymentSettings(_Group):
+    """The payment process: who is asked for the money of top-up orders."""
+
+    provider: Literal["simulated", "http"] = "simulated"
+    url: str = ""
+    """Of the HTTP provider: orders are POSTed here."""
+    token: SecretStr = SecretStr("")
+    """Sent to it as a bearer token."""
+    timeout_seconds: float = Field(default=20, gt=0, le=120)
+    """For one request; then the order waits and is asked again."""
+    orders_waiting_max: int = Field(default=1000, ge=1, le=100_000)
+    """Orders without an answer that are held; beyond them no further ones are read."""
+    simulated_decline_percent: int = Field(default=0, ge=0, le=100)
+    simulated_unanswered_percent: int = Field(default=0, ge=0, le=100)
+
+
 class ClientSettings(_Group):
     """What the command line publishes and waits with; services have `pipeline.client.options`."""
 
@@ -176,6 +192,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    payments: PaymentSettings = PaymentSettings()
     client: ClientSettings = ClientSettings()
     gateway: GatewaySettings = GatewaySettings()
     command_key_id: str = Field(default="", max_length=64)

@@ -14,6 +14,7 @@ import orjson
 
 from pipeline.domain.account import (
     DEFAULT_POLICY,
+    NO_TOPUP,
     THRESHOLDS_DEFAULT,
     Account,
     BilledOverage,
@@ -22,6 +23,8 @@ from pipeline.domain.account import (
     Policy,
     Reversed,
     Subscription,
+    TopupPolicy,
+    TopupState,
 )
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import Grant, GrantShare
@@ -156,8 +159,9 @@ def encode_account(account: Account) -> bytes:
             ),
             "closed": account.closed,
             "totals": tuple(account.totals),
-            "policy": (account.policy.overage_ceiling, account.policy.thresholds),
+            "policy": _encode_policy(account.policy),
             "alerted": account.alerted,
+            "topup": None if account.topup == NO_TOPUP else tuple(account.topup),
             "reversals": [tuple(each) for each in account.reversals],
             "billed": [tuple(each) for each in account.billed],
             "seq": account.entry_seq,
@@ -232,14 +236,21 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         tuple(fields["alerted"]),
         tuple([Reversed(*each) for each in fields["reversals"]]) if fields.get("reversals") else (),
         tuple([BilledOverage(*each) for each in fields["billed"]]) if fields.get("billed") else (),
+        NO_TOPUP if fields.get("topup") is None else TopupState(*fields["topup"]),
     )
 
 
-_DEFAULT_POLICY: Final = [None, list(THRESHOLDS_DEFAULT)]
+_DEFAULT_POLICY: Final = [None, list(THRESHOLDS_DEFAULT), None]
 
 
-def _decode_policy(overage_ceiling: Credits | None, thresholds: list[int]) -> Policy:
-    return Policy(overage_ceiling, tuple(thresholds))
+def _encode_policy(policy: Policy) -> tuple[Any, ...]:
+    topup = policy.topup
+    chosen = None if topup is None else (topup.threshold, topup.pack_id, topup.credits_max)
+    return policy.overage_ceiling, policy.thresholds, chosen
+
+
+def _decode_policy(overage_ceiling: Credits | None, thresholds: list[int], topup: list[Any] | None) -> Policy:
+    return Policy(overage_ceiling, tuple(thresholds), None if topup is None else TopupPolicy(*topup))
 
 
 def _decode_hold(

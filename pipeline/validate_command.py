@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from pipeline.domain.account import TopupPolicy
 from pipeline.domain.commands import (
+    AnswerTopup,
     CaptureHold,
     ChangePlan,
     CloseAccount,
@@ -38,11 +40,13 @@ from schemas.account_command import (
     COMMAND_TYPE_PREFIX,
     DEFAULT_EXPIRY_LAST,
     OFFSET_MAX,
+    PACK_PATTERN,
 )
 from schemas.base import EVENT_ID_LENGTH_MAX, GRANT_ID_PATTERN, SOURCE_LENGTH_MAX, TERM_FIRST, TERM_LAST
 from schemas.usage_event import TYPE_VERSION_SUFFIX
 
 _GRANT_ID: Final = re.compile(GRANT_ID_PATTERN)
+_PACK: Final = re.compile(PACK_PATTERN)
 TEXT_LENGTH_MAX: Final = 256
 THRESHOLDS_MAX: Final = 8
 THRESHOLD_PERCENT_MAX: Final = 1000
@@ -93,11 +97,32 @@ def _configure(_: dict[str, Any], data: dict[str, Any]) -> Configure:
     sets_overage = "overage_ceiling" in data
     ceiling = data.get("overage_ceiling")
     thresholds = data.get("alert_thresholds")
+    topup = data.get("auto_topup")
     return Configure(
+        sets_topup="auto_topup" in data,
+        topup=None if topup is None else _topup_policy(data),
         sets_overage=sets_overage,
         overage_ceiling=None if ceiling is None else _credits(data, "overage_ceiling"),
         thresholds=None if thresholds is None else _thresholds(thresholds),
     )
+
+
+def _topup_policy(data: dict[str, Any]) -> TopupPolicy:
+    chosen = _object(data, "auto_topup", frozenset({"threshold", "pack", "credits_max_per_period"}))
+    where, pack = "/data/auto_topup", chosen["pack"]
+    if not (isinstance(pack, str) and _PACK.fullmatch(pack)):
+        raise Fault(f"{where}/pack", f"expected an id like {PACK_PATTERN}, got {shown(pack)}")
+    threshold = _credits(chosen, "threshold", where)
+    return TopupPolicy(threshold, pack, _credits(chosen, "credits_max_per_period", where))
+
+
+def _topup_result(_: dict[str, Any], data: dict[str, Any]) -> AnswerTopup:
+    _note(data, "reference")
+    _note(data, "reason")
+    result = data.get("result")
+    if result != "succeeded" and result != "declined":  # noqa: PLR1714  (a list cannot be looked up)
+        raise Fault("/data/result", f"expected 'succeeded' or 'declined', got {shown(result)}")
+    return AnswerTopup(integer(data, "order", OFFSET_MAX), result == "succeeded")
 
 
 def _thresholds(value: object) -> tuple[int, ...]:
@@ -234,7 +259,8 @@ _BODIES: Final[dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Comman
     ),
     "void_grant": (_void_grant, frozenset({"grant_id", "reason"})),
     "change_plan": (_change_plan, frozenset({"plan"})),
-    "configure": (_configure, frozenset({"overage_ceiling", "alert_thresholds"})),
+    "configure": (_configure, frozenset({"overage_ceiling", "alert_thresholds", "auto_topup"})),
+    "topup_result": (_topup_result, frozenset({"order", "result", "reference", "reason"})),
     "close": (_close, frozenset({"reason"})),
     "hold": (_hold, frozenset({"hold_id", "credits", "usage", "seconds", "partial"})),
     "capture": (_capture, frozenset({"hold_id", "usage"})),
@@ -282,7 +308,7 @@ def _grant_id(data: dict[str, Any]) -> GrantId:
     raise Fault("/data/grant_id", f"expected an id like {GRANT_ID_PATTERN}, got {shown(value)}")
 
 
-def _credits(data: dict[str, Any], name: str = "credits") -> Credits:
+def _credits(data: dict[str, Any], name: str = "credits", where: str = "/data") -> Credits:
     value = data.get(name)
     try:
         if isinstance(value, str) or type(value) is int:
@@ -290,9 +316,9 @@ def _credits(data: dict[str, Any], name: str = "credits") -> Credits:
             if 0 < amount <= GRANT_MICROS_MAX:
                 return amount
     except ValueError as error:
-        raise Fault(f"/data/{name}", str(error)) from error
+        raise Fault(f"{where}/{name}", str(error)) from error
     raise Fault(
-        f"/data/{name}", f"expected a decimal string above 0 and at most 100000000, got {shown(value)}"
+        f"{where}/{name}", f"expected a decimal string above 0 and at most 100000000, got {shown(value)}"
     )
 
 

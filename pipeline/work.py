@@ -13,12 +13,13 @@ from pipeline.domain.account import Account
 from pipeline.domain.alerts import Alert, after_denial
 from pipeline.domain.commands import Command, Publication
 from pipeline.domain.credits import Credits
-from pipeline.domain.instants import HOUR_MS, SECOND_MS, format_instant
+from pipeline.domain.instants import HOUR_MS, SECOND_MS, Instant, format_instant
 from pipeline.domain.ledger import Cause
 from pipeline.domain.plans import Plan, PlanCatalog, plans_in_force
 from pipeline.domain.price_book import PriceBook
 from pipeline.domain.reasons import REASON_CODES, Reason
 from pipeline.domain.subscriptions import Booked, advance
+from pipeline.domain.topup import considered
 from pipeline.domain.usage import AccountId, Fingerprint, Identity, UsageEvent, identity_of
 from pipeline.emit import OutRecord, Place
 from pipeline.evidence import NO_EVIDENCE, Evidence
@@ -164,6 +165,20 @@ class Work:
         self.accounts[key] = account
         self.places[key] = place
 
+    def consider_topup(self, key: bytes, place: Place) -> None:
+        """After each record: whether the account that it has changed is to buy a pack. At the end, so that an account
+        is judged once however often the rules have touched it."""
+        if self.places.get(key) is not place:
+            return  # Not changed by this record; what others of the batch did must not matter.
+        account = self.accounts[key]
+        if account.policy.topup is None:
+            return
+        plan = self.plans_at(place.accepted_at)[account.subscription.plan_id]
+        account, order = considered(account, plan, Instant(place.accepted_at))
+        self.accounts[key] = account
+        if order is not None:
+            self.records.append(emit.topup_order(order, place))
+
     def book(self, booked: Booked, key: bytes, place: Place) -> None:
         """Say what was posted; remember how holds ended, so that a late capture is told why."""
         for ended in booked.ended_holds:
@@ -178,7 +193,10 @@ class Work:
     def denied(self, key: bytes, account: Account, reason: Reason, place: Place) -> None:
         if reason in WANT_OF_CREDITS:
             plan = self.plans_at(place.accepted_at)[account.subscription.plan_id]
-            self.alert(key, *after_denial(account, plan), place)
+            account, alert = after_denial(account, plan)
+            if account.policy.topup is not None:  # A denial is looked at too: a back-off may be over.
+                self.keep(key, account, place)
+            self.alert(key, account, alert, place)
 
     def alert(self, key: bytes, account: Account, alert: Alert | None, place: Place) -> None:
         if alert is not None:

@@ -23,6 +23,20 @@ class OpenHold(WireModel):
     expires_at: UtcInstant
 
 
+class AutoTopup(WireModel):
+    """Automatic top-up, as it is chosen and where it stands."""
+
+    threshold: NotNegative
+    pack: str
+    credits_max_per_period: NotNegative
+    bought: NotNegative
+    """In this period."""
+    open_order: Count | None
+    """The order that the payment provider has not answered yet."""
+    not_before: UtcInstant | None
+    """No further order before this, after a decline."""
+
+
 class AccountBalance(WireModel):
     """The newest balance of one account."""
 
@@ -38,10 +52,12 @@ class AccountBalance(WireModel):
     """What a request can use now: posted less held, and what room there is for overage."""
     overage_ceiling: NotNegative | None
     """Most overage in one period; null: overage protection is on."""
-    overage: NotNegative
-    """Booked in this period."""
+    overage: CreditAmount
+    """Booked in this period, less what was taken back in it."""
     alert_thresholds: list[Count]
     """Percent of the period's credits."""
+    auto_topup: AutoTopup | None
+    """null: off."""
     holds: list[OpenHold]
     grants: list[GrantBalance]
     """Those in effect, in burn order, then those that begin later (with `remaining` 0)."""

@@ -40,8 +40,9 @@ TICK_TYPE = "org.apimage.tick.v1"
 DEFAULT_EXPIRY_LAST: Final = datetime(2289, 12, 31, tzinfo=UTC)
 """A prepaid grant that begins later must say when it ends: ten years, the longest default, would pass `TERM_LAST`."""
 
+PACK_PATTERN: Final = r"^[a-z0-9-]{1,64}$"
 GRANT_CREDITS_MAX: Final = 100_000_000
-RESERVED_GRANT_IDS: Final = r"(monthly|upgrade):.*|overage"
+RESERVED_GRANT_IDS: Final = r"(monthly|upgrade|topup):.*|overage"
 """Ids that only the rules give."""
 
 
@@ -139,6 +140,19 @@ class CloseAccount(WireModel):
     reason: Note = ""
 
 
+PackId: TypeAlias = Annotated[str, Field(pattern=PACK_PATTERN)]
+
+
+class AutoTopup(WireModel):
+    """Below `threshold` a pack of the account's plan is bought, once for each crossing."""
+
+    threshold: GrantCredits
+    """Credits that are left, overage not counted. At most the pack's, so that one purchase ends the crossing."""
+    pack: PackId
+    credits_max_per_period: GrantCredits
+    """At least one pack."""
+
+
 class Configure(WireModel):
     """The owner's billing settings; what is not said stays as it is."""
 
@@ -146,6 +160,8 @@ class Configure(WireModel):
     """Turns overage protection off, up to this many credits in one period; null turns it on again."""
     alert_thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=8)] | None = None
     """Percent of the period's credits, rising; none of them: no such alerts. Null is as if it were not said."""
+    auto_topup: AutoTopup | None = None
+    """Buys a pack when too little is left; null turns it off."""
 
     @model_validator(mode="after")
     def _thresholds_rise(self) -> Self:
@@ -267,6 +283,16 @@ class RerateUsage(WireModel):
     reason: Note = ""
 
 
+class AnswerTopup(WireModel):
+    """What the payment provider said of a top-up order of the account."""
+
+    order: Annotated[int, Field(ge=1, le=OFFSET_MAX)]
+    result: Literal["succeeded", "declined"]
+    reference: Note = ""
+    """The provider's own name for the payment."""
+    reason: Note = ""
+
+
 class SignedEnvelope(Envelope):
     """A CloudEvent with the signature of a command key. In binary mode both are `ce_*` headers too."""
 
@@ -359,6 +385,13 @@ class RerateUsageCommand(SignedEnvelope):
     data: RerateUsage
 
 
+class AnswerTopupCommand(SignedEnvelope):
+    """Answer a top-up order."""
+
+    type: Literal["org.apimage.account.topup_result.v1"]
+    data: AnswerTopup
+
+
 AccountCommand: TypeAlias = Annotated[
     OpenAccountCommand
     | IssueGrantCommand
@@ -371,7 +404,8 @@ AccountCommand: TypeAlias = Annotated[
     | ReleaseHoldCommand
     | ReadmitUsageCommand
     | ReverseUsageCommand
-    | RerateUsageCommand,
+    | RerateUsageCommand
+    | AnswerTopupCommand,
     Field(discriminator="type"),
 ]
 ACCOUNT_COMMAND: TypeAdapter[AccountCommand] = TypeAdapter(AccountCommand)

@@ -32,6 +32,24 @@ MonthlyCredits: TypeAlias = Annotated[
 """As much as any other grant: a plain decimal, at most a hundred million."""
 
 
+PACKS_MAX: Final = 32
+PackPrice: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_read_price),
+    Field(gt=0, le=9999),
+    WithJsonSchema({"type": "string", "pattern": PRICE_PATTERN, "examples": ["15"]}),
+]
+
+
+class Pack(WireModel):
+    """Credits that can be bought at once, as a prepaid grant."""
+
+    pack: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+    credits: Annotated[MonthlyCredits, Field(gt=0)]
+    price: PackPrice
+    """Money for the whole pack, in the plan's currency."""
+
+
 class Plan(WireModel):
     plan: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
     name: str
@@ -43,6 +61,8 @@ class Plan(WireModel):
     """Money for one credit beyond the grants, at most six places; null where the plan offers no overage."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     """Of the price, ISO 4217."""
+    packs: list[Pack] = Field(default_factory=list[Pack], max_length=PACKS_MAX)
+    """What can be bought beside the plan, also by automatic top-up."""
     note: str = ""
 
 

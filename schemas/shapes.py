@@ -26,7 +26,9 @@ from schemas.topics import (
     DEAD_LETTERS,
     LEDGER_ENTRIES,
     METERED_RECORDS,
+    TOPUP_ORDERS,
 )
+from schemas.topup_order import TopupOrder
 from schemas.usage_export import UsageExport
 
 USAGE: Final[dict[str, type[BaseModel]]] = {
@@ -50,6 +52,7 @@ COMMANDS: Final[dict[str, type[BaseModel]]] = {
     "account.readmit.v1": account_command.ReadmitUsageCommand,
     "account.reverse.v1": account_command.ReverseUsageCommand,
     "account.rerate.v1": account_command.RerateUsageCommand,
+    "account.topup_result.v1": account_command.AnswerTopupCommand,
 }
 PUBLICATIONS: Final[dict[str, type[BaseModel]]] = {
     "schedule.price_book.v1": publication.PublishPriceBook,
@@ -69,6 +72,7 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
     "account_balance.v1": AccountBalance,
     "account_statement.v1": AccountStatement,
     "account_alert.v1": AccountAlert,
+    "topup_order.v1": TopupOrder,
     "command_result.v1": CommandResult,
     "dead_letter.v1": DeadLetter,
 }
@@ -89,6 +93,7 @@ CARRIED: Final[dict[str, tuple[str, ...]]] = {
     ACCOUNT_BALANCES: ("account_balance.v1",),
     ACCOUNT_STATEMENTS: ("account_statement.v1",),
     ACCOUNT_ALERTS: ("account_alert.v1",),
+    TOPUP_ORDERS: ("topup_order.v1",),
     COMMAND_RESULTS: ("command_result.v1",),
     DEAD_LETTERS: ("dead_letter.v1",),
 }

@@ -17,6 +17,7 @@ ACCOUNT_BALANCES: Final = "metering.account-balances.v1"
 ACCOUNT_STATEMENTS: Final = "metering.account-statements.v1"
 COMMAND_RESULTS: Final = "metering.command-results.v1"
 ACCOUNT_ALERTS: Final = "metering.account-alerts.v1"
+TOPUP_ORDERS: Final = "metering.topup-orders.v1"
 DEAD_LETTERS: Final = "metering.dead-letters.v1"
 IDENTITIES: Final = "metering.identities.v1"
 SINK_PLANS: Final = "metering.sink-plans.v1"
@@ -60,6 +61,7 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
         Topic(name=ACCOUNT_STATEMENTS, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=COMMAND_RESULTS, cleanup="delete", retention_ms=7 * DAY_MS),
         Topic(name=ACCOUNT_ALERTS, cleanup="delete", retention_ms=7 * DAY_MS),
+        Topic(name=TOPUP_ORDERS, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=DEAD_LETTERS, cleanup="delete", retention_ms=log_days * DAY_MS, config=big),
         Topic(
             name=IDENTITIES,

@@ -109,28 +109,69 @@ def configure(
     thresholds: Annotated[
         str | None, typer.Option(metavar="PERCENT,…", help="Of alerts, rising: 80,100,110; or none")
     ] = None,
+    topup: Annotated[
+        str,
+        typer.Option(
+            metavar="THRESHOLD:PACK:CAP",
+            help="Below THRESHOLD credits buy PACK, at most CAP credits a period",
+        ),
+    ] = "",
+    topup_off: Annotated[bool, typer.Option("--topup-off", help="Buy nothing by itself any more")] = False,
     command_id: CommandId = "",
     as_json: Json = False,
 ) -> None:
     """Change the billing settings of an account. What is not named stays as it is.
 
     Example: creditstream account configure acme --overage-ceiling 200 --thresholds 80,100,110
+    Example: creditstream account configure acme --topup 50:credits-100:300
     """
     from schemas.account_command import Configure
 
-    if (overage_ceiling and protection_on) or not (
-        overage_ceiling or protection_on or thresholds is not None
-    ):
+    named = (overage_ceiling, protection_on, thresholds is not None, topup, topup_off)
+    if (overage_ceiling and protection_on) or (topup and topup_off) or not any(named):
         raise CliError(
             Exit.USAGE,
-            "expected --overage-ceiling or --protection-on, or --thresholds, or one of both kinds",
+            "expected --overage-ceiling or --protection-on, --topup or --topup-off, --thresholds; at least one of them",
             next_step="see --help",
         )
     chosen = None if thresholds is None else _percents(thresholds)
-    data = checked(Configure, overage_ceiling=overage_ceiling, alert_thresholds=chosen)
+    data = checked(
+        Configure, overage_ceiling=overage_ceiling, alert_thresholds=chosen, auto_topup=_auto_topup(topup)
+    )
     if protection_on:
         data["overage_ceiling"] = None
+    if topup_off:
+        data["auto_topup"] = None
     command("configure", account, data, command_id, as_json=as_json)
+
+
+def _auto_topup(text: str) -> dict[str, str] | None:
+    if not text:
+        return None
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise CliError(
+            Exit.USAGE, "expected THRESHOLD:PACK:CAP, such as 50:credits-100:300", why=f"got {text!r}"
+        )
+    threshold, pack, cap = parts
+    return {"threshold": threshold, "pack": pack, "credits_max_per_period": cap}
+
+
+def topup_result(
+    account: Account,
+    order: Annotated[int, typer.Argument(min=1, metavar="ORDER", help="Its number: `creditstream topups`")],
+    result: Annotated[Literal["succeeded", "declined"], typer.Argument(metavar="succeeded|declined")],
+    *,
+    reference: Annotated[str, typer.Option(help="The provider's name for the payment")] = "",
+    reason: Reason = "",
+    command_id: CommandId = "",
+    as_json: Json = False,
+) -> None:
+    """Answer a top-up order by hand, where the payment provider cannot."""
+    from schemas.account_command import AnswerTopup
+
+    data = checked(AnswerTopup, order=order, result=result, reference=reference, reason=reason)
+    command("topup_result", account, data, command_id, as_json=as_json)
 
 
 def _percents(text: str) -> list[int]:
@@ -152,6 +193,7 @@ def register() -> None:
         "grant": grant,
         "void-grant": void_grant,
         "configure": configure,
+        "topup-result": topup_result,
         "close": close,
         "show": show,
     }

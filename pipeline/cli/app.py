@@ -78,10 +78,13 @@ for group in (account, plan, price_book, hold, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), rich_help_panel=USE)
 dead_letters.register()
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
-_register(LOOK, look.balance, look.usage, periods.statement, periods.alerts, look.explain, look.sql)
+_register(
+    LOOK, look.balance, look.usage, periods.statement, periods.alerts, periods.topups, look.explain, look.sql
+)
 _register(LOOK, watch.tail, watch.reconcile)
 _register(LOOK, what_if.what_if)
 _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
-_register("Programs of a deployment", services.late_lane, services.gateway, services.setup)
+_register("Programs of a deployment", services.late_lane, services.payments, services.gateway)
+_register("Programs of a deployment", services.setup)
 _register("Measure it", bench.bench)

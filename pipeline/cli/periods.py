@@ -30,6 +30,30 @@ def statement(account: Account, *, last: Last = 12, as_json: Json = False) -> No
         write_statements(found)
 
 
+def topups(account: Account, *, last: Last = 12, as_json: Json = False) -> None:
+    """Show the top-up orders of an account. Those that were paid are grants `topup:<order>`."""
+    from pipeline.cli.output import say, write_json, write_table
+    from pipeline.query.accounts import newest_topups
+
+    found = newest_topups(analyst(), account, last)
+    if as_json:
+        write_json({"account_id": account, "topups": found})
+    elif found:
+        names = (
+            "order_number",
+            "pack",
+            "credits",
+            "price",
+            "currency",
+            "threshold",
+            "credits_left",
+            "accepted_at",
+        )
+        write_table(names, [[each[name] for name in names] for each in found])
+    else:
+        say(f"No top-up order of {account} yet.")
+
+
 def alerts(account: Account, *, last: Last = 12, as_json: Json = False) -> None:
     """Show the alerts of an account: thresholds that its use reached, and the first denial of each period."""
     from pipeline.cli.output import say, write_json

@@ -35,6 +35,14 @@ def late_lane() -> None:
     run(Settings())
 
 
+def payments() -> None:
+    """Run the payment process: top-up orders to the provider, its answers into the log. Ends on SIGTERM."""
+    from pipeline.payments.worker import run
+    from pipeline.settings import Settings
+
+    run(Settings())
+
+
 def setup() -> None:
     """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
     from pipeline.admin.migrate import MigrationRefusedError, migrate

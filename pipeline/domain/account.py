@@ -51,12 +51,45 @@ LIMIT_REACHED: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
+class TopupPolicy:
+    """Below `threshold` a pack is bought, for at most `credits_max` in one period."""
+
+    threshold: Credits
+    pack_id: str
+    credits_max: Credits
+
+
+class TopupState(NamedTuple):
+    """What automatic top-up has come to: of a fixed size, whatever happens."""
+
+    orders: int
+    """So many were made: the newest has this number."""
+    open_order: int
+    """The one that is not answered yet; 0: none."""
+    open_credits: Credits
+    armed: bool
+    """Whether the next fall below the threshold buys: not before the account was above it, or a period began."""
+    bought: Credits
+    """In this period."""
+    declines: int
+    """In a row."""
+    not_before: Instant
+    """No order before this, after a decline."""
+
+
+NO_TOPUP: Final = TopupState(
+    0, 0, NO_CREDITS, armed=True, bought=NO_CREDITS, declines=0, not_before=Instant(0)
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the account's owner has decided (Billing Settings)."""
 
     overage_ceiling: Credits | None = None
     """Most credits of overage in one period; None: overage protection is on, nothing is used beyond the grants."""
     thresholds: tuple[int, ...] = THRESHOLDS_DEFAULT
+    topup: TopupPolicy | None = None
 
 
 DEFAULT_POLICY: Final = Policy()
@@ -129,6 +162,7 @@ class Account(NamedTuple):
     """Of usage that is young enough to be taken back."""
     billed: tuple[BilledOverage, ...] = ()
     """In the order of the periods."""
+    topup: TopupState = NO_TOPUP
 
 
 def without_old_reversals(account: Account, at: int) -> Account:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from pipeline.domain.account import Account
+from pipeline.domain.account import Account, TopupPolicy
 from pipeline.domain.alerts import rearmed
 from pipeline.domain.answers import Answer, Obeyed, PlanChange, Refused
 from pipeline.domain.commands import (
+    AnswerTopup,
     CaptureHold,
     ChangePlan,
     CloseAccount,
@@ -25,7 +26,8 @@ from pipeline.domain.commands import (
     ReverseUsage,
     VoidGrant,
 )
-from pipeline.domain.grants import GRANTS_MAX, Grant
+from pipeline.domain.credits import format_credits
+from pipeline.domain.grants import GRANTS_MAX, KIND_PRIORITIES, Grant, GrantId
 from pipeline.domain.hold_commands import Surroundings, capture_hold, place_hold, release_hold
 from pipeline.domain.instants import Instant, format_instant
 from pipeline.domain.ledger import Cause, give, void
@@ -33,6 +35,7 @@ from pipeline.domain.period import months_after
 from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import Reason
 from pipeline.domain.subscriptions import Booked, change_at_boundary, close, open_account, upgrade
+from pipeline.domain.topup import declined, succeeded
 
 
 def obey(command: Command, account: Account | None, around: Surroundings) -> Answer:
@@ -59,7 +62,7 @@ def obey(command: Command, account: Account | None, around: Surroundings) -> Ans
 
 def _obey_terms(
     account: Account,
-    body: IssueGrant | VoidGrant | ChangePlan | CloseAccount | Configure,
+    body: IssueGrant | VoidGrant | ChangePlan | CloseAccount | Configure | AnswerTopup,
     around: Surroundings,
 ) -> Answer:
     match body:
@@ -74,6 +77,8 @@ def _obey_terms(
             return Obeyed(*close(account, plan, around.cause, around.at))
         case Configure():
             return _configure(account, body, around)
+        case AnswerTopup():
+            return _answer_topup(account, body, around)
         case _:
             assert_never(body)
 
@@ -147,7 +152,57 @@ def _configure(account: Account, body: Configure, around: Surroundings) -> Answe
         policy = replace(policy, overage_ceiling=body.overage_ceiling)
     if body.thresholds is not None:
         policy = replace(policy, thresholds=body.thresholds)
+    if body.sets_topup:
+        fault = None if body.topup is None else _topup_fault(body.topup, plan)
+        if fault is not None:
+            return fault
+        policy = replace(policy, topup=body.topup)
+        account = account._replace(topup=account.topup._replace(armed=True))
     return Obeyed(account._replace(policy=policy), Booked())
+
+
+def _topup_fault(topup: TopupPolicy, plan: Plan) -> Refused | None:
+    """A pack that reaches the threshold by itself ends every crossing with one purchase; the cap must let it pass."""
+    pack = plan.packs.get(topup.pack_id)
+    if pack is None:
+        known = ", ".join(plan.packs) or "none"
+        return Refused(
+            Reason.UNKNOWN_PACK, f"expected a pack of plan {plan.plan_id!r} ({known}), got {topup.pack_id!r}"
+        )
+    if pack.credits < topup.threshold:
+        detail = f"expected a pack of at least the threshold {format_credits(topup.threshold)}"
+        return Refused(
+            Reason.PACK_TOO_SMALL, f"{detail}, {pack.pack_id!r} has {format_credits(pack.credits)}"
+        )
+    if topup.credits_max < pack.credits:
+        detail = f"expected a cap of at least one pack, {format_credits(pack.credits)}"
+        return Refused(Reason.CAP_TOO_SMALL, f"{detail}, got {format_credits(topup.credits_max)}")
+    return None
+
+
+def _answer_topup(account: Account, body: AnswerTopup, around: Surroundings) -> Answer:
+    """The provider's answer to the open order. What was paid is given, whatever the limits say."""
+    number, state = body.order, account.topup
+    if number > state.orders:
+        return Refused(Reason.UNKNOWN_ORDER, f"expected an order up to {state.orders}, got {number}")
+    if number != state.open_order:
+        return Refused(Reason.ORDER_ANSWERED, f"order {number} was answered before")
+    if not body.succeeded:
+        return Obeyed(declined(account, around.at), Booked())
+    at, months = around.at, around.prepaid_months
+    grant = Grant(
+        GrantId(f"topup:{number}"),
+        "prepaid",
+        KIND_PRIORITIES["prepaid"],
+        state.open_credits,
+        at,
+        months_after(at, months) if months else None,
+        at,
+        "top-up",
+    )
+    account, entries = give(succeeded(account), grant, around.cause, at)
+    account = rearmed(account, around.plans[account.subscription.plan_id])
+    return Obeyed(account, Booked(entries))
 
 
 def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:

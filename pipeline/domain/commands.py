@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pipeline.domain.account import TopupPolicy
 from pipeline.domain.credits import Credits
 from pipeline.domain.grants import GrantId
 from pipeline.domain.instants import Instant
@@ -53,6 +54,16 @@ class Configure:
     sets_overage: bool
     overage_ceiling: Credits | None  # None, where overage is set: protection on.
     thresholds: tuple[int, ...] | None
+    sets_topup: bool
+    topup: TopupPolicy | None  # None, where it is set: off.
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTopup:
+    """What the payment provider said of an order."""
+
+    order: int
+    succeeded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +151,7 @@ CommandBody: TypeAlias = (
     | ReadmitUsage
     | ReverseUsage
     | RerateUsage
+    | AnswerTopup
 )
 
 

@@ -22,7 +22,7 @@ GRANT_MICROS_MAX: Final = 100_000_000 * 1_000_000
 """A hundred million credits: 256 such grants still fit `Decimal(18, 6)`."""
 OVERAGE: Final = GrantId("overage")
 """In the place of a grant, in entries and holds: what was used beyond all grants."""
-RESERVED_GRANT_IDS: Final = re.compile(r"(monthly|upgrade):.*|overage")
+RESERVED_GRANT_IDS: Final = re.compile(r"(monthly|upgrade|topup):.*|overage")
 """Names of grants that only the rules give."""
 NEVER: Final = 2**62
 """Sorts behind every instant."""

@@ -180,6 +180,7 @@ def posted(
         account.alerted,
         account.reversals,
         account.billed,
+        account.topup,
     )
 
 

@@ -9,6 +9,16 @@ from pipeline.domain.instants import Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Credits that can be bought at once, as a prepaid grant."""
+
+    pack_id: str
+    credits: Credits
+    price: Decimal
+    """Money for the whole pack, in the plan's currency."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     plan_id: str
     paid: bool
@@ -18,6 +28,8 @@ class Plan:
     overage_price: Decimal | None
     """Money for one credit of overage, in `currency`; None: the plan offers none."""
     currency: str
+    packs: Mapping[str, Pack]
+    """What can be bought beside the plan, by id."""
 
     def outranks(self, other: "Plan") -> bool:
         """Whether a change to this plan is an upgrade: it gives more credits a month."""

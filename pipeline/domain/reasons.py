@@ -61,6 +61,11 @@ class Reason(StrEnum):
     EXCEEDS_CHARGE = "exceeds_charge"
     TOO_MANY_REVERSALS = "too_many_reversals"
     UNKNOWN_PRICE_BOOK = "unknown_price_book"
+    UNKNOWN_PACK = "unknown_pack"
+    PACK_TOO_SMALL = "pack_too_small"
+    CAP_TOO_SMALL = "cap_too_small"
+    UNKNOWN_ORDER = "unknown_order"
+    ORDER_ANSWERED = "order_answered"
     # The second copy of anything.
     DUPLICATE = "duplicate"
 
@@ -101,6 +106,11 @@ REASON_CODES: Final[dict[Reason, int]] = {
     Reason.EXCEEDS_CHARGE: 75,
     Reason.TOO_MANY_REVERSALS: 76,
     Reason.UNKNOWN_PRICE_BOOK: 77,
+    Reason.UNKNOWN_PACK: 90,
+    Reason.PACK_TOO_SMALL: 91,
+    Reason.CAP_TOO_SMALL: 92,
+    Reason.UNKNOWN_ORDER: 93,
+    Reason.ORDER_ANSWERED: 94,
     Reason.CONFLICT: 80,  # Of usage that was readmitted.
     Reason.VERSION_EXISTS: 96,
     Reason.TOO_MANY_VERSIONS: 97,

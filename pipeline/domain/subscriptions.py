@@ -200,7 +200,8 @@ def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) ->
         )
     )
     account = _with_billed(without_old_reversals(account, at), plan, at)
-    return account._replace(totals=NO_TOTALS._replace(opening=account.posted), alerted=())
+    topup = account.topup._replace(armed=True, bought=NO_CREDITS)
+    return account._replace(totals=NO_TOTALS._replace(opening=account.posted), alerted=(), topup=topup)
 
 
 def _with_billed(account: Account, plan: Plan, at: Instant) -> Account:

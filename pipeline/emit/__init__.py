@@ -4,7 +4,13 @@ Top-level names of metered records, ledger entries, balances and dead letters ar
 passes these bytes through. Encoded once, by hand, because this is most of what an event costs.
 """
 
-from pipeline.emit.accounts import account_alert, account_balance, account_statement, ledger_entry
+from pipeline.emit.accounts import (
+    account_alert,
+    account_balance,
+    account_statement,
+    ledger_entry,
+    topup_order,
+)
 from pipeline.emit.commands import (
     command_repeated,
     command_result,
@@ -32,4 +38,5 @@ __all__ = [
     "publication_result",
     "rerated_usage",
     "reversed_usage",
+    "topup_order",
 ]

@@ -12,8 +12,9 @@ from pipeline.domain.grants import Grant
 from pipeline.domain.instants import format_instant
 from pipeline.domain.ledger import LedgerEntry
 from pipeline.domain.subscriptions import Statement
+from pipeline.domain.topup import TopupOrder
 from pipeline.emit.records import OutRecord, Place, written_shares
-from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_BALANCES, ACCOUNT_STATEMENTS, LEDGER_ENTRIES
+from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_BALANCES, ACCOUNT_STATEMENTS, LEDGER_ENTRIES, TOPUP_ORDERS
 
 
 def ledger_entry(entry: LedgerEntry, place: Place) -> OutRecord:
@@ -60,6 +61,7 @@ def account_balance(account: Account, place: Place) -> OutRecord:
             "overage_ceiling": None if ceiling is None else format_credits(ceiling),
             "overage": format_credits(account.totals.overage),
             "alert_thresholds": account.policy.thresholds,
+            "auto_topup": _topup(account),
             "holds": [_open_hold(hold) for hold in account.holds],
             "grants": grants,
             "period_used": format_credits(account.totals.used),
@@ -154,6 +156,42 @@ def account_alert(alert: Alert, place: Place) -> OutRecord:
         }
     )
     return OutRecord(ACCOUNT_ALERTS, alert.account_id.encode(), value, place.accepted_at)
+
+
+def topup_order(order: TopupOrder, place: Place) -> OutRecord:
+    """An order for the payment process."""
+    value = orjson.dumps(
+        {
+            "order_id": f"{order.account_id}:topup:{order.number}",
+            "account_id": order.account_id,
+            "order_number": order.number,
+            "pack": order.pack_id,
+            "credits": format_credits(order.credits),
+            "price": format(order.price, "f"),
+            "currency": order.currency,
+            "threshold": format_credits(order.threshold),
+            "credits_left": format_credits(order.left),
+            "accepted_at": place.accepted_text,
+            "partition": place.partition,
+            "offset": place.offset,
+            "partition_seq": place.partition_seq,
+        }
+    )
+    return OutRecord(TOPUP_ORDERS, order.account_id.encode(), value, place.accepted_at)
+
+
+def _topup(account: Account) -> dict[str, Any] | None:
+    chosen, state = account.policy.topup, account.topup
+    if chosen is None:
+        return None
+    return {
+        "threshold": format_credits(chosen.threshold),
+        "pack": chosen.pack_id,
+        "credits_max_per_period": format_credits(chosen.credits_max),
+        "bought": format_credits(state.bought),
+        "open_order": state.open_order or None,
+        "not_before": format_instant(state.not_before) if state.declines else None,
+    }
 
 
 def _grant_balance(grant: Grant, left: Credits) -> dict[str, Any]:

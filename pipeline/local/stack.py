@@ -44,6 +44,7 @@ class StackOptions:
     gateways: int = 1
     """0 or 1: it has one port."""
     late_lanes: int = 1
+    payments: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
@@ -205,6 +206,7 @@ class LocalStack:
             ("sink", 3, options.sinks),
             ("scheduler", 3, options.schedulers),
             ("late-lane", 3, options.late_lanes),
+            ("payments", 3, options.payments),
         )
         for kind, stage, count in counts:
             for number in range(1, count + 1):

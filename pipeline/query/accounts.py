@@ -2,6 +2,8 @@
 
 from typing import Any, Final, Literal
 
+import orjson
+
 from pipeline.clickhouse import Client
 from pipeline.query.rows import rows
 
@@ -10,7 +12,7 @@ UsageBy = Literal["day", "service"]
 _BALANCE: Final = """
 SELECT
     account_id, plan, next_plan, status, posted, held, available, overage_ceiling, overage,
-    alert_thresholds, holds, grants, period_used, period_start, period_end,
+    alert_thresholds, auto_topup, holds, grants, period_used, period_start, period_end,
     entry_seq, accepted_at
 FROM account_balances_v1 WHERE account_id = {account:String}
 """
@@ -30,6 +32,11 @@ _ALERTS: Final = """
 SELECT alert_id, kind, threshold, used, base, period_start, period_end, accepted_at
 FROM account_alerts_v1 WHERE account_id = {account:String}
 ORDER BY partition_seq DESC LIMIT {limit:UInt32}
+"""
+_TOPUPS: Final = """
+SELECT order_number, pack, credits, price, currency, threshold, credits_left, accepted_at
+FROM topup_orders_v1 WHERE account_id = {account:String}
+ORDER BY order_number DESC LIMIT {limit:UInt32}
 """
 _KEYS: Final[dict[UsageBy, str]] = {"day": "toDate(accepted_at) AS day", "service": "service"}
 _USAGE: Final = """
@@ -53,7 +60,10 @@ END: Final = "2100-01-01T00:00:00Z"
 
 def balance(client: Client, account: str) -> dict[str, Any] | None:
     """The account's newest balance with its grants in burn order; None when nobody opened it."""
-    return next(iter(rows(client, _BALANCE, {"account": account})), None)
+    found = next(iter(rows(client, _BALANCE, {"account": account})), None)
+    if found is not None:
+        found["auto_topup"] = orjson.loads(found["auto_topup"]) if found["auto_topup"] else None
+    return found
 
 
 def newest_entries(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
@@ -69,6 +79,11 @@ def newest_statements(client: Client, account: str, limit: int) -> list[dict[str
 def newest_alerts(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
     """The account's last alerts, the newest first."""
     return rows(client, _ALERTS, {"account": account, "limit": limit})
+
+
+def newest_topups(client: Client, account: str, limit: int) -> list[dict[str, Any]]:
+    """The account's last top-up orders, the newest first."""
+    return rows(client, _TOPUPS, {"account": account, "limit": limit})
 
 
 def usage(

@@ -25,9 +25,21 @@ from pipeline.reconcile.chain import Chains, micros
 from pipeline.reconcile.inputs import CAPTURE, CAPTURED, TIME, kind_of
 from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
 from pipeline.reconcile.statements import Statements
-from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, Row, Shape, altered, beside
+from pipeline.reconcile.stored import (
+    ALERTS,
+    DEAD,
+    ENTRIES,
+    METERED,
+    STATEMENTS,
+    TOPUPS,
+    Row,
+    Shape,
+    altered,
+    beside,
+)
 from pipeline.reconcile.table import Table
 from pipeline.reconcile.topics import Log
+from pipeline.reconcile.topups import Topups
 from pipeline.reconcile.warehouse import Warehouse
 from schemas.topics import (
     ACCOUNT_EVENTS,
@@ -35,6 +47,7 @@ from schemas.topics import (
     COMMAND_RESULTS,
     LEDGER_ENTRIES,
     METERED_RECORDS,
+    TOPUP_ORDERS,
 )
 
 
@@ -60,6 +73,10 @@ class PartitionCheck:
         self._compare(METERED, self._metered)
         self._compare(DEAD, self._dead_letter)
         self._compare(ALERTS, Alerts(findings=self.findings).read)
+        topups = Topups(
+            partition=self.table.partition, findings=self.findings, whole=self._is_whole(TOPUP_ORDERS)
+        )
+        self._compare(TOPUPS, topups.read)
         for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
             self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
         chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES))
@@ -70,7 +87,7 @@ class PartitionCheck:
             entries_whole=chains.whole,
         )
         self._compare(STATEMENTS, statements.read)
-        self._compare(ENTRIES, lambda entry: self._entry(chains, statements, entry))
+        self._compare(ENTRIES, lambda entry: self._entry(chains, statements, topups, entry))
         statements.finish(self.table.rows)
         self._check_answers()
         check_balances(self.log, self.table, self.warehouse, chains.newest, self.findings)
@@ -114,9 +131,10 @@ class PartitionCheck:
     def _dead_letter(self, record: dict[str, Any]) -> None:
         self._answered(DEAD.topic, record, "dead_letter", record["event_id"])
 
-    def _entry(self, chains: Chains, statements: Statements, entry: dict[str, Any]) -> None:
+    def _entry(self, chains: Chains, statements: Statements, topups: Topups, entry: dict[str, Any]) -> None:
         amount = chains.follow(entry)
         statements.follow(entry, amount)
+        topups.follow(entry, amount)
         place = entry["offset"] - self.low
         if entry["kind"] in {"usage", "reversal"} and 0 <= place < len(self.charges):
             self.charges[place] += amount

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     BALANCE_DIFFERS = "balance_differs"
     STATEMENT_DIFFERS = "statement_differs"
     ALERT_DIFFERS = "alert_differs"
+    TOPUP_DIFFERS = "topup_differs"
     TABLE_DIGEST = "table_digest"
     SCHEDULE_DIFFERS = "schedule_differs"
     ROLLUP_DIFFERS = "rollup_differs"

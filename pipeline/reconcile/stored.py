@@ -9,7 +9,14 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_STATEMENTS, DEAD_LETTERS, LEDGER_ENTRIES, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_ALERTS,
+    ACCOUNT_STATEMENTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+    TOPUP_ORDERS,
+)
 
 Row: TypeAlias = Sequence[Any]
 """Fields in the order of a `Shape`; the first three are the input offset, the account and what tells rows of
@@ -73,6 +80,15 @@ ALERTS: Final = Shape(
         "accepted_at", "partition_seq",
     ),
     "alert_id",
+)  # fmt: skip
+TOPUPS: Final = Shape(
+    TOPUP_ORDERS,
+    "topup_orders",
+    (
+        "offset", "account_id", "order_id", "order_number", "pack", "credits", "price", "currency", "threshold",
+        "credits_left", "accepted_at", "partition_seq",
+    ),
+    "order_id",
 )  # fmt: skip
 DEAD: Final = Shape(
     DEAD_LETTERS,

@@ -21,6 +21,7 @@ from schemas.topics import (
     DEAD_LETTERS,
     LEDGER_ENTRIES,
     METERED_RECORDS,
+    TOPUP_ORDERS,
 )
 
 TABLES: Final[Mapping[str, str]] = {
@@ -29,6 +30,7 @@ TABLES: Final[Mapping[str, str]] = {
     ACCOUNT_ALERTS: "account_alerts",
     ACCOUNT_BALANCES: "account_balances",
     ACCOUNT_STATEMENTS: "account_statements",
+    TOPUP_ORDERS: "topup_orders",
     DEAD_LETTERS: "dead_letters",
 }
 """Topic → table: all that the sink stores."""

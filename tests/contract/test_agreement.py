@@ -100,6 +100,12 @@ NEAR: dict[str, st.SearchStrategy[Any]] = {
     "partition": around(0, OFFSET_MAX),
     "offset": around(0, OFFSET_MAX),
     "event_offset": around(0, OFFSET_MAX),
+    "order": around(0, 1, OFFSET_MAX),
+    "result": st.sampled_from(["succeeded", "declined", "pending", ["declined"]]),
+    "reference": CONTROLS | long(256),
+    "threshold": AMOUNTS,
+    "credits_max_per_period": AMOUNTS,
+    "pack": IDS | st.sampled_from(["credits-100", "Credits", "a" * 64, "a" * 65]),
     "price_book": CONTROLS | long(64),
     "accepted_at": INSTANTS,
     "same_content": FLAGS,
@@ -116,6 +122,7 @@ INSIDE = {
     "letter": ("partition", "offset", "accepted_at", "unknown"),
     "known": ("offset", "same_content", "unknown"),
     "record": ("partition", "offset", "event_offset", "unknown"),
+    "auto_topup": ("threshold", "pack", "credits_max_per_period", "unknown"),
 }
 """Objects that stand in the data of a command."""
 FLAG_NAMES = frozenset({"transparent_background", "partial"})

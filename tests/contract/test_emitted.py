@@ -93,6 +93,33 @@ def published_versions() -> list[dict[str, Any]]:
     ]
 
 
+def topping_up() -> list[dict[str, Any]]:
+    """An account that buys three packs by itself: one paid, one declined, one open."""
+
+    def said(name: str, **data: Any) -> dict[str, Any]:
+        return command(name, data, account="buyer", command_id=f"{name}:{sorted(data.items())}")
+
+    def spend(images: int) -> dict[str, Any]:
+        return usage("image_analysis", event_id=f"bought:{images}", images=images, account="buyer")
+
+    chosen = {"threshold": "50", "pack": "credits-100", "credits_max_per_period": "500"}
+    return [
+        open_account("prepaid", account="buyer"),
+        issue_grant("60", account="buyer"),
+        said("configure", auto_topup=chosen),
+        said("configure", auto_topup={**chosen, "pack": "nothing"}),
+        spend(20),
+        said("topup_result", order=1, result="succeeded"),
+        said("topup_result", order=1, result="declined"),
+        said("topup_result", order=9, result="declined"),
+        spend(100),
+        said("topup_result", order=2, result="succeeded"),
+        spend(95),
+        said("topup_result", order=3, result="declined", reason="no money"),
+        said("configure", auto_topup=None),
+    ]
+
+
 def busy_partition() -> Partition:
     """A partition in which everything happened that can happen, and the bytes of every record."""
     partition = Partition()
@@ -131,6 +158,7 @@ def busy_partition() -> Partition:
         open_account() | {"signature": "0" * 64},
         *terms_and_holds(),
         *running_out(),
+        *topping_up(),
         *published_versions(),
         b"",
         b"\xff",

@@ -133,6 +133,7 @@ def balance(
         available=posted - 8,
         overage_ceiling=Decimal(100),
         overage=Decimal(0),
+        auto_topup=None,
         alert_thresholds=[80, 100, 110],
         holds=[OpenHold(hold_id="h", credits=Decimal(8), expires_at=instant(at_ms + 900_000))],
         grants=[grant],

@@ -26,6 +26,7 @@ TABLES = {
     topics.ACCOUNT_ALERTS: "account_alerts",
     topics.ACCOUNT_BALANCES: "account_balances",
     topics.ACCOUNT_STATEMENTS: "account_statements",
+    topics.TOPUP_ORDERS: "topup_orders",
     topics.DEAD_LETTERS: "dead_letters",
 }
 

@@ -45,7 +45,16 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
         assert "password" not in started.stdout + started.stderr
         assert len(status()["addresses"]["analyst_password"]) == 64
         assert {process["name"] for process in status()["processes"]} == {
-            *("kafka", "clickhouse", "worker-1", "sink-1", "scheduler-1", "late-lane-1", "gateway")
+            *(
+                "kafka",
+                "clickhouse",
+                "worker-1",
+                "sink-1",
+                "scheduler-1",
+                "late-lane-1",
+                "payments-1",
+                "gateway",
+            )
         }
         again = creditstream(tmp_path, "up", "--detach", *AUTO)
         assert (again.returncode, "already" in again.stderr) == (1, True)

@@ -16,6 +16,7 @@ from schemas.base import WireModel
 from schemas.dead_letter import DeadLetter
 from schemas.ledger_entry import LedgerEntry
 from schemas.metered_record import MeteredRecord
+from schemas.topup_order import TopupOrder
 from tests import stack
 
 pytestmark = pytest.mark.integration
@@ -26,6 +27,7 @@ MODELS: dict[str, type[WireModel]] = {
     "account_alerts": AccountAlert,
     "account_balances": AccountBalance,
     "account_statements": AccountStatement,
+    "topup_orders": TopupOrder,
     "dead_letters": DeadLetter,
 }
 

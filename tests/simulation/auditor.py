@@ -18,9 +18,11 @@ from typing import Any
 from tests.simulation.auditor_charges import AuditedCharge, AuditedCharges
 from tests.simulation.auditor_parsing import CommandClaim, Malformed, PublicationClaim, UsageClaim, parse
 from tests.simulation.auditor_schedule import AuditedBook, AuditedPlans, AuditedSchedule, plans_of
+from tests.simulation.auditor_topup import AuditedTopup
 
 DEFAULT_PRIORITY = {"monthly": 10, "promotional": 20, "goodwill": 30, "prepaid": 40}
 LIVE_GRANTS_MAX = 256
+WANT_OF_CREDITS = {"plan_paused", "credits_exhausted", "insufficient_credits"}
 NOTHING = Decimal(0)
 
 
@@ -158,6 +160,7 @@ class AuditedAccount:
     holds: dict[str, AuditedHold] = field(default_factory=dict)
     ended: dict[str, tuple[str, int]] = field(default_factory=dict)
     """How each hold ended, and when."""
+    topup: AuditedTopup = field(default_factory=AuditedTopup)
     ceiling: Decimal | None = None
     overage: Decimal = NOTHING
     taken_back_in_period: Decimal = NOTHING
@@ -271,6 +274,11 @@ class AuditedAccount:
                     self.begin_grant(grant, at_ms)
         self.grants = [g for g in self.grants if g.expires_ms is None or g.expires_ms > clock_ms]
 
+    def is_due(self, clock_ms: int) -> bool:
+        """Whether time alone has changed something."""
+        ends = [grant.expires_ms for grant in self.grants if grant.expires_ms is not None]
+        return not self.closed and min([self.next_ms(), *ends]) <= clock_ms
+
     def next_ms(self) -> int:
         waiting = [grant.effective_ms for grant in self.grants if not grant.begun]
         ends = [] if self.closed else [self.end_ms]
@@ -298,6 +306,7 @@ class AuditedAccount:
         self.opening, self.used_in_period, self.overage = closing, NOTHING, NOTHING
         self.granted, self.voided, self.sent = NOTHING, NOTHING, set()
         self.taken_back_in_period = NOTHING
+        self.topup.begin_period()
 
     def monthly(self, at_ms: int) -> None:
         amount = self.schedule.plans_at(at_ms).credits[self.plan]
@@ -382,11 +391,33 @@ class Auditor:
 
     def _judge(self, claim: UsageClaim | CommandClaim | PublicationClaim | Malformed | None) -> Verdict:
         if claim is None:
+            for account in [each for each in self.accounts.values() if each.is_due(self.clock_ms)]:
+                account.settle(self.clock_ms)
+                self._look_at_topup(account)
             return Verdict("tick")
         if isinstance(claim, Malformed):
             return Verdict("dead_letter", claim.reason)
+        was_due = False
         if claim.account in self.accounts:
+            was_due = self.accounts[claim.account].is_due(self.clock_ms)
             self.accounts[claim.account].settle(self.clock_ms)
+        verdict = self._verdict(claim)
+        if claim.account in self.accounts and (was_due or self._has_changed(claim, verdict)):
+            self._look_at_topup(self.accounts[claim.account])
+        return verdict
+
+    def _has_changed(self, claim: UsageClaim | CommandClaim | PublicationClaim, verdict: Verdict) -> bool:
+        """A denial for want of credits counts too: its back-off may be over."""
+        if verdict.outcome in {"denied", "refused"}:
+            again = isinstance(claim, CommandClaim) and claim.verb == "rerate"
+            return verdict.reason in WANT_OF_CREDITS and not again
+        return verdict.outcome == "accepted" or verdict.credits > 0
+
+    def _look_at_topup(self, account: AuditedAccount) -> None:
+        if not account.closed:
+            account.topup.look(account.left(self.clock_ms), self._plans.packs[account.plan], self.clock_ms)
+
+    def _verdict(self, claim: UsageClaim | CommandClaim | PublicationClaim) -> Verdict:
         repeated = self._repeated(claim)
         if repeated is not None:
             return repeated
@@ -499,7 +530,7 @@ class Auditor:
         carry_out = {
             "grant": self._grant, "void_grant": self._void, "change_plan": self._change_plan, "close": self._close,
             "configure": self._configure, "hold": self._hold, "capture": self._capture, "release": self._release,
-            "reverse": self._correct, "rerate": self._correct,
+            "reverse": self._correct, "rerate": self._correct, "topup_result": self._topup_result,
         }  # fmt: skip
         return carry_out[claim.verb](claim, account)
 
@@ -688,12 +719,28 @@ class Auditor:
         account.grants = kept
         return ""
 
+    def _topup_result(self, claim: CommandClaim, account: AuditedAccount) -> str:
+        order = claim.data["order"]
+        given = account.topup.answer(order, claim.data["result"], self.clock_ms)
+        if isinstance(given, str):
+            return given
+        if given:
+            ends = months_after(self.clock_ms, 12)
+            account.grant(f"topup:{order}", "prepaid", given, now_ms=self.clock_ms, expires_ms=ends)
+        return ""
+
     def _configure(self, claim: CommandClaim, account: AuditedAccount) -> str:
         data = claim.data
         if "overage_ceiling" in data:
             ceiling = data["overage_ceiling"]
             if ceiling is not None and self._plans.overage_prices[account.plan] is None:
                 return "overage_not_offered"
+        if "auto_topup" in data:
+            packs = self._plans.packs[account.plan]
+            if refused := account.topup.configure(data["auto_topup"], packs):
+                return refused
+        if "overage_ceiling" in data:
+            ceiling = data["overage_ceiling"]
             account.ceiling = None if ceiling is None else Decimal(str(ceiling))
         if data.get("alert_thresholds") is not None:
             account.thresholds = tuple(data["alert_thresholds"])

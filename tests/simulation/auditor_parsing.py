@@ -29,6 +29,7 @@ VERBS = (
     "readmit",
     "reverse",
     "rerate",
+    "topup_result",
 )
 COMMAND_TYPES = {f"org.apimage.account.{verb}.v1": verb for verb in VERBS}
 SCHEDULE = "__schedule__"
@@ -45,6 +46,7 @@ GRANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
 RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
+PACK = re.compile(r"[a-z0-9-]{1,64}")
 PLAIN_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,6})?", re.ASCII)
 YEAR_2300_MS = 10_413_792_000_000
 LEVELS_MAX = 64
@@ -54,13 +56,14 @@ COMMAND_DATA = {
     "void_grant": {"grant_id", "reason"},
     "change_plan": {"plan"},
     "close": {"reason"},
-    "configure": {"overage_ceiling", "alert_thresholds"},
+    "configure": {"overage_ceiling", "alert_thresholds", "auto_topup"},
     "hold": {"hold_id", "credits", "usage", "seconds", "partial"},
     "capture": {"hold_id", "usage"},
     "release": {"hold_id", "reason"},
     "readmit": {"usage", "letter", "known", "reason"},
     "reverse": {"record", "credits", "reason"},
     "rerate": {"record", "price_book", "reason"},
+    "topup_result": {"order", "result", "reference", "reason"},
 }
 
 
@@ -366,6 +369,10 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
         return _readmission(data, event)
     if verb in {"reverse", "rerate"}:
         return _correction(verb, data)
+    if verb == "topup_result":
+        need(_text(data.get("reference", "")) and _text(data.get("reason", "")))
+        need(data.get("result") in ("succeeded", "declined") and _whole(data.get("order"), 2**63 - 1))
+        return data
     if verb == "configure":
         return _configuration(data)
     if verb == "close":
@@ -382,6 +389,12 @@ def _command_data(verb: str, data: dict[str, Any], event: dict[str, Any]) -> dic
 def _configuration(data: dict[str, Any]) -> dict[str, Any]:
     if data.get("overage_ceiling") is not None:
         _amount(data["overage_ceiling"])
+    topup = data.get("auto_topup")
+    if topup is not None:
+        need(isinstance(topup, dict) and topup.keys() == {"threshold", "pack", "credits_max_per_period"})
+        need(isinstance(topup["pack"], str) and PACK.fullmatch(topup["pack"]))
+        _amount(topup["threshold"])
+        _amount(topup["credits_max_per_period"])
     chosen = data.get("alert_thresholds")
     if chosen is not None:
         need(isinstance(chosen, list) and len(chosen) <= 8 and all(_whole(each, 1000) for each in chosen))
@@ -397,7 +410,9 @@ def _amount(amount: Any) -> Decimal:
 
 
 def _grant_data(data: dict[str, Any]) -> dict[str, Any]:
-    need(not data["grant_id"].startswith(("monthly:", "upgrade:")) and data["grant_id"] != "overage")
+    need(
+        not data["grant_id"].startswith(("monthly:", "upgrade:", "topup:")) and data["grant_id"] != "overage"
+    )
     amount, priority = data.get("credits"), data.get("priority")
     need(isinstance(data.get("kind"), str) and data["kind"] in GRANT_KINDS)
     amount = _amount(amount)

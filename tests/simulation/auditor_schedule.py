@@ -18,6 +18,8 @@ class AuditedPlans:
     """Monthly credits by plan."""
     free: frozenset[str]
     overage_prices: Mapping[str, Decimal | None]
+    packs: Mapping[str, Mapping[str, Decimal]]
+    """Credits by plan and pack."""
     content: Mapping[str, Any] | None = None
 
 
@@ -84,5 +86,9 @@ def plans_of(content: Mapping[str, Any], effective_ms: int) -> AuditedPlans:
         credits={each["plan"]: Decimal(each["monthly_credits"]) for each in plans},
         free=frozenset(each["plan"] for each in plans if not each["paid"]),
         overage_prices={plan: None if price is None else Decimal(price) for plan, price in prices.items()},
+        packs={
+            each["plan"]: {pack["pack"]: Decimal(pack["credits"]) for pack in each.get("packs", [])}
+            for each in plans
+        },
         content=content,
     )

@@ -24,6 +24,7 @@ def _auditor(plan: str = "free") -> Auditor:
                 "first",
                 credits={"free": Decimal(10), "paid": Decimal(10)},
                 free=frozenset({"free"}),
+                packs={"free": {}, "paid": {}, "prepaid": {}},
                 overage_prices={"free": None, "paid": Decimal(1)},
             ),
         )

@@ -37,6 +37,10 @@ def test_the_core_says_what_the_auditor_says_in_every_world(first: int) -> None:
         assert balances(partition) == auditor.balances(), f"seed {seed}"
         audited = [each for name in sorted(auditor.accounts) for each in auditor.accounts[name].statements]
         assert statements(partition) == audited, f"seed {seed}"
+        ordered = {
+            name: account.topup.orders for name, account in auditor.accounts.items() if account.topup.orders
+        }
+        assert orders(partition) == ordered, f"seed {seed}"
         fired = [each for name in sorted(auditor.accounts) for each in auditor.accounts[name].alerts]
         assert alerts(partition) == fired, f"seed {seed}"
 
@@ -77,6 +81,15 @@ def statements(partition: Partition) -> list[AuditedStatement]:
         statement_of(each, parse_instant)
         for each in sorted(partition.of("statements"), key=lambda each: each["account_id"])
     ]
+
+
+def orders(partition: Partition) -> dict[str, list[Decimal]]:
+    """Credits of top-up orders by account; their numbers have no gap."""
+    found: dict[str, list[Decimal]] = {}
+    for each in partition.of("topup-orders"):
+        found.setdefault(each["account_id"], []).append(Decimal(each["credits"]))
+        assert each["order_number"] == len(found[each["account_id"]])
+    return found
 
 
 def alerts(partition: Partition) -> list[AuditedAlert]:

@@ -68,9 +68,10 @@ def _event(random: Random, number: int, at: int, sent: list[dict[str, Any]]) -> 
         "readmission": lambda: _readmission(random, number, at, sent),
         "publication": lambda: _publication(random, number, at),
         "correction": lambda: _correction(random, number, account, at, sent),
+        "payment": lambda: _payment(random, number, account, at, sent),
         "usage": lambda: _usage(random, account, number, at),
     }
-    (kind,) = random.choices(list(makers), [20, 20, 3, 10, 5, 4, 3, 8, 35])
+    (kind,) = random.choices(list(makers), [18, 20, 3, 10, 5, 4, 3, 8, 4, 33])
     return makers[kind]()
 
 
@@ -78,12 +79,7 @@ def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]
     plan = random.choice(["free", "starter", "pro", "prepaid", "gold"])
     match random.choices(["open", "change", "close", "void", "settings", "grant"], [5, 4, 0.3, 3, 12, 8])[0]:
         case "settings":
-            settings: dict[str, Any] = {}
-            if random.random() < 0.8:
-                settings["overage_ceiling"] = random.choice([None, "10", "500", "500", "0.5"])
-            if random.random() < 0.3:
-                settings["alert_thresholds"] = random.choice([[], [50], [10, 90, 120]])
-            return command("configure", settings, account=account, at=at, command_id=f"s{number}")
+            return _settings(random, number, account, at)
         case "open":
             return open_account(plan, account=account, at=at, command_id=f"o{number}")
         case "change":
@@ -95,6 +91,32 @@ def _order(random: Random, number: int, account: str, at: int) -> dict[str, Any]
             return command("void_grant", name, account=account, at=at, command_id=f"v{number}")
         case _:
             return _grant(random, number, account, at)
+
+
+def _settings(random: Random, number: int, account: str, at: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if random.random() < 0.8:
+        settings["overage_ceiling"] = random.choice([None, "10", "500", "500", "0.5"])
+    if random.random() < 0.4:
+        settings["auto_topup"] = random.choice([None, *_TOPUPS])
+    if random.random() < 0.3:
+        settings["alert_thresholds"] = random.choice([[], [50], [10, 90, 120]])
+    return command("configure", settings, account=account, at=at, command_id=f"s{number}")
+
+
+def _payment(
+    random: Random, number: int, account: str, at: int, sent: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the provider said of an order, or of one that there is not, once or twice."""
+    buyers = [
+        each["subject"] for each in sent if "auto_topup" in str(each.get("data")) and each.get("subject")
+    ]
+    account = random.choice(buyers) if buyers else account
+    answer = {
+        "order": random.choice([1, 1, 2, 3]),
+        "result": random.choice(["succeeded", "succeeded", "declined"]),
+    }
+    return command("topup_result", answer, account=account, at=at, command_id=f"t{number}")
 
 
 def _hold(random: Random, number: int, account: str, at: int, sent: list[dict[str, Any]]) -> dict[str, Any]:
@@ -200,6 +222,14 @@ def _usage(random: Random, account: str, number: int, at: int) -> dict[str, Any]
     return usage(service, data, account=account, event_id=f"e{number}", at=time, images=images)
 
 
+_TOPUPS = [
+    {"threshold": threshold, "pack": pack, "credits_max_per_period": cap}
+    for threshold, pack, cap in (
+        ("100", "credits-100", "100"), ("60", "credits-100", "250"), ("900", "credits-1000", "5000"),
+        ("900", "credits-1000", "5000"), ("101", "credits-100", "500"), ("5", "credits-7", "500"),
+        ("5", "credits-100", "50"),
+    )
+]  # fmt: skip
 _KINDS: list[tuple[str, dict[str, Any]]] = [
     ("image_generation", {"quality": "medium", "width": 1024, "height": 1024}),
     ("image_generation", {"quality": "high", "width": 2048, "height": 2048, "transparent_background": True}),
