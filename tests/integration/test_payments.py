@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import SecretStr
@@ -29,8 +29,8 @@ ORDER = {"order_id": "acme:topup:1", "account_id": "acme", "order_number": 1, "c
 class Provider(BaseHTTPRequestHandler):
     """Answers by the path; counts charges by their keys, as a provider must."""
 
-    charged: Counter[str] = Counter()
-    tries: Counter[str] = Counter()
+    charged: ClassVar[Counter[str]] = Counter()
+    tries: ClassVar[Counter[str]] = Counter()
 
     def do_POST(self) -> None:
         key = self.headers["Idempotency-Key"]
@@ -137,7 +137,7 @@ def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
                 source="/tests",
                 time=now_text(),
                 data={"images": images},
-            )  # fmt: skip
+            )
         )
 
     with workers(deployment, "first") as [first]:
