@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import orjson
 
+from pipeline.crash_points import Phase, reached
 from pipeline.kafka import KafkaError, KafkaException, Message, Producer, producer, topic_name
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
@@ -58,10 +59,12 @@ def _tick(ticker: Producer, settings: Settings, tick_id: str) -> None:
         if error is not None:
             failed.append(KafkaException(error))
 
+    reached(Phase.SCHEDULER_TICKING)
     for partition in range(settings.kafka.partitions):
         tick = {"specversion": "1.0", "id": f"{tick_id}-{partition}", "source": SOURCE, "type": TICK_TYPE}
         headers: list[tuple[str, str | bytes | None]] = [("content-type", b"application/cloudevents+json")]
         ticker.produce(topic, orjson.dumps(tick), partition=partition, headers=headers, on_delivery=told)
+    reached(Phase.SCHEDULER_TICKED)
     left = ticker.flush(settings.client.delivery_timeout_ms / 1000 + FLUSH_MARGIN_SECONDS)
     assert left == 0, f"expected an answer to every tick within the delivery timeout, {left} have none"
     if failed:

@@ -244,3 +244,12 @@ def java_home() -> Path | None:
     """`JAVA_HOME`, as every Java program reads it."""
     home = os.environ.get("JAVA_HOME")  # noqa: TID251  (the one reader)
     return Path(home) if home else None
+
+
+CRASH_POINTS = "CREDITSTREAM_CRASH_POINTS"
+
+
+def crash_points_directory() -> Path | None:
+    """Where `creditstream chaos` leaves its orders for the programs it started; None for all others."""
+    directory = os.environ.get(CRASH_POINTS)  # noqa: TID251  (the one reader)
+    return Path(directory) if directory else None

@@ -8,6 +8,7 @@ import typer
 from pipeline.cli import (
     account,
     bench,
+    chaos,
     dead_letters,
     demo,
     hold,
@@ -87,4 +88,4 @@ _register(RULES, price.price, simulate.simulate)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
 _register("Programs of a deployment", services.late_lane, services.payments, services.gateway)
 _register("Programs of a deployment", services.setup)
-_register("Measure it", bench.bench)
+_register("Measure it", bench.bench, chaos.chaos)

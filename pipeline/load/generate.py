@@ -20,7 +20,8 @@ from pipeline.load.usage import SHARES, UsageTemplate, templates
 
 __all__ = ["CommandKey", "LoadPlan", "LoadRecord", "generate"]
 
-HOUR_MS: Final = 3_600_000
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 MEAN_CREDITS: Final = 9
 """About what one event costs over the whole mix, batches included: sizes the grants."""
@@ -57,6 +58,8 @@ class LoadPlan:
     """Of events that are preceded by a hold on their account, and mostly by its capture."""
     change_share: float = 0.0005
     """Of events that are preceded by another plan or other settings of any account, now and then by its closure."""
+    lie_share: float = 0
+    """Of events whose producer's clock is wrong, by hours into the past or minutes into the future."""
     skew: float = 1.0
     """The exponent of Zipf's law; 0 uses all accounts alike."""
 
@@ -121,7 +124,8 @@ def _usage(plan: LoadPlan, key: CommandKey, weights: list[float], random: Random
     for number, (account, template) in enumerate(_draws(plan, weights, random)):
         chance = random.random()
         if chance >= binary:
-            yield writer.usage(number, account, template)
+            lies = chance >= 1 - plan.lie_share
+            yield writer.usage(number, account, template, lies=lies)
         elif chance < malformed:
             yield writer.malformed(number, account)
         elif chance < duplicate and writer.sent:
@@ -175,10 +179,11 @@ class _Writer:
         self.pace = -1
         self.times: list[str] = []
 
-    def usage(self, number: int, account: str, template: UsageTemplate) -> LoadRecord:
+    def usage(self, number: int, account: str, template: UsageTemplate, *, lies: bool = False) -> LoadRecord:
+        time = self.wrong_time(number) if lies else self.time(number)
         value = (
             f'{{"specversion":"1.0","id":"{self.event_id(number)}","source":"{template.source}",'
-            f'"type":"{template.type}","subject":"{account}","time":"{self.time(number)}",'
+            f'"type":"{template.type}","subject":"{account}","time":"{time}",'
             '"datacontenttype":"application/json","data":'
         ).encode()
         return self.remember(LoadRecord(account.encode(), value + template.data_json + b"}", STRUCTURED))
@@ -226,6 +231,10 @@ class _Writer:
             first = self.plan.base_ms + pace
             self.times = [instant(first - self.random.randrange(JITTER_MS)) for _ in range(4)]
         return self.times[number % 4]
+
+    def wrong_time(self, number: int) -> str:
+        """Still accepted by the default windows: 72 hours back, 5 minutes ahead."""
+        return instant(self.pace_ms(number) + self.random.randint(-70 * HOUR_MS, 4 * MINUTE_MS))
 
     def remember(self, record: LoadRecord) -> LoadRecord:
         if len(self.sent) < RESEND_MEMORY_EVENTS:

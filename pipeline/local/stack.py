@@ -53,6 +53,8 @@ class StackOptions:
     """Merged into `settings.json`: topic prefix, batch sizes, …"""
     command: tuple[str, ...] = PIPELINE_COMMAND
     """`worker`, `sink`, `scheduler` or `late-lane` is appended."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of workers, sinks, schedulers and late lanes, beside what all children have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,14 @@ class LocalStack:
     def child(self, name: str) -> Child:
         """The process that has this name now; another one after a restart."""
         return self._running.child(name)
+
+    def keep_down(self, name: str) -> None:
+        """From now on this child is not started again when it ends."""
+        self._running.keep_down(name)
+
+    def keep_up(self, name: str) -> None:
+        """Ends `keep_down`."""
+        self._running.keep_up(name)
 
     def states(self) -> tuple[ChildState, ...]:
         return self._running.states()
@@ -240,7 +250,7 @@ class LocalStack:
             name=f"{kind}-{number}",
             stage=stage,
             command=(*self.options.command, kind),
-            environment=child_environment(self.settings),
+            environment=child_environment(self.settings, **self.options.environment),
             directory=self.home.directory,
             # It ends itself when it makes no progress; alive is what is left to ask.
             healthy=lambda: True,

@@ -40,6 +40,7 @@ class _Watched:
     restarts: int = 0
     quick_ends: int = 0
     start_again_at: float | None = None
+    stays_down: bool = False
     started_at: float = field(default=0.0)
 
 
@@ -90,6 +91,16 @@ class Supervisor:
         with self._lock:
             return self._children[name].child
 
+    def keep_down(self, name: str) -> None:
+        """From now on this child is not started again when it ends."""
+        with self._lock:
+            self._children[name].stays_down = True
+
+    def keep_up(self, name: str) -> None:
+        """Ends `keep_down`."""
+        with self._lock:
+            self._children[name].stays_down = False
+
     def states(self) -> tuple[ChildState, ...]:
         with self._lock:
             return tuple(_state(watched) for watched in self._children.values())
@@ -136,7 +147,7 @@ class Supervisor:
     def _keep_running(self, name: str) -> None:
         watched = self._children[name]
         code = watched.child.exit_code()
-        if code is None:
+        if code is None or watched.stays_down:
             return
         now = time.monotonic()
         if watched.start_again_at is None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.clickhouse import ClickHouseError, Client, insert_block
+from pipeline.crash_points import Phase, reached
 from pipeline.sink.plan import block_token
 from schemas.sink_plan import SinkPlan
 from schemas.topics import (
@@ -72,6 +73,7 @@ class Inserter:
             if rows:
                 token = block_token(plan.partition, planned, plan.mapping)
                 self._insert_block(self._tables[planned.topic], rows, token, since, given_up)
+                reached(Phase.SINK_INSERTING, plan.partition)
 
     def _insert_block(
         self, table: str, rows: Sequence[bytes], token: str, since: float, given_up: threading.Event

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
+from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
 from pipeline.sink.plan import BlockLimits, Buffer, is_covered, next_plan, settled
 from pipeline.sink.plan_log import PlanLog
@@ -105,10 +106,15 @@ class SinkPartition:
         self._work = self._tools.pool.submit(work, plan, blocks)
 
     def _write_and_insert(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+        reached(Phase.SINK_PLANNING, self.number)
         self._log.write(plan)
-        self._tools.inserter.insert(plan, blocks, since=time.monotonic(), given_up=self._given_up)
+        planned_at = time.monotonic()
+        reached(Phase.SINK_PLANNED, self.number)
+        self._tools.inserter.insert(plan, blocks, since=planned_at, given_up=self._given_up)
+        reached(Phase.SINK_INSERTED, self.number)
 
     def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+        reached(Phase.SINK_REPEATING, self.number)
         self._tools.inserter.insert(plan, blocks, since=self._fenced_at, given_up=self._given_up)
 
     def _take(self, plan: SinkPlan) -> dict[str, list[bytes]]:

@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from typing import Any, Final
 
+from pipeline.crash_points import Phase, reached
 from pipeline.kafka import (
     Consumer,
     KafkaError,
@@ -41,6 +42,7 @@ class PlanLog:
             transactional_id=f"{settings.worker.app_id}-sink-{partition}",
             **{"transaction.timeout.ms": TRANSACTION_TIMEOUT_MS, "linger.ms": 0},
         )
+        reached(Phase.SINK_FENCING, partition)
         self._producer.init_transactions(settings.sink.fence_timeout_seconds)
 
     def write(self, plan: SinkPlan) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 
 import faust
 
+from pipeline.crash_points import Phase, reached_async
 from pipeline.kafka import topic_name
 from pipeline.metering import Core
 from pipeline.settings import Settings
@@ -85,6 +86,7 @@ def _define_agent(app: StreamApp) -> None:
             # Declared as a coroutine, but an asynchronous generator.
             async for event in cast("AsyncIterable[faust.EventT[Any]]", batches.events()):
                 polled = cast("transport.Polled", event.message.value)
+                await reached_async(Phase.WORKER_POLLED, event.message.partition)
                 app.held.offer(polled.generation, event.message.partition, polled.records)
         except Exception as error:  # noqa: BLE001  (Faust would restart the agent and lose the batch)
             end_by(error, "the agent failed")

@@ -1,5 +1,6 @@
 """Takes a partition over: after this, whoever held it before can write no more, this process included."""
 
+from pipeline.crash_points import Phase, reached
 from pipeline.kafka import Producer, producer
 from pipeline.settings import Settings
 
@@ -19,5 +20,6 @@ def fence(settings: Settings, partition: int) -> Producer:
             "linger.ms": 1,
         },
     )
+    reached(Phase.WORKER_FENCING, partition)
     fenced.init_transactions(worker.fence_timeout_seconds)
     return fenced

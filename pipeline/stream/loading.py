@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.boundaries import Boundaries
+from pipeline.crash_points import Phase, reached
 from pipeline.domain.instants import SECOND_MS
 from pipeline.kafka import (
     Consumer,
@@ -68,6 +69,7 @@ class Loader:
         reader = consumer(self._settings.kafka, **options)
         try:
             rows = self._read_changelog(reader)
+            reached(Phase.WORKER_LOADING, self._partition)
             cursor = self._cursor(rows)
             self._verify_digest(rows, cursor)
             self._verify_source(reader, cursor)

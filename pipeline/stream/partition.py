@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.crash_points import Phase, reached
 from pipeline.evidence import NO_EVIDENCE, Evidence, wanted
 from pipeline.metering import Batch, Core, Folded, LogRecord
 from pipeline.settings import Settings
@@ -141,6 +142,7 @@ class PartitionMeter:
             _steps.debug("folded %d %d", self.partition, folded.cursor.next_offset)
             self._require_few_dead_letters(folded, records)
             await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            reached(Phase.WORKER_COMMITTED, self.partition)
             _steps.debug("committed %d %d", self.partition, folded.cursor.next_offset)
             # Still ours: the meter of another generation has a memory of its own.
             memory.apply(folded)
@@ -179,6 +181,7 @@ class PartitionMeter:
             past_seconds += read - begun
             core_seconds += time.perf_counter() - read
             records += size
+            reached(Phase.WORKER_COMPUTING, self.partition)
             await asyncio.sleep(0)
         return batch.finish(), records
 

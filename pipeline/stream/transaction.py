@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
+from pipeline.crash_points import Phase, reached
 from pipeline.kafka import Producer, topic_name
 from pipeline.metering import Folded
 from pipeline.settings import Settings
@@ -38,7 +39,9 @@ class Transaction:
         self._produce((IDENTITIES, None, packed, clock_ms) for packed in _packed(folded.identities))
         self._produce([(log, key, row, clock_ms) for key, row in folded.accounts.items()])
         self._produce([(log, key, content, clock_ms) for key, content in folded.published.items()])
+        reached(Phase.WORKER_PRODUCING, self._partition)
         self._produce([(log, CURSOR_KEY, encode_cursor(folded.cursor), clock_ms)])
+        reached(Phase.WORKER_COMMITTING, self._partition)
         self._producer.commit_transaction(self._commit_seconds_max)
 
     def _produce(self, records: Iterable[tuple[str, bytes | None, bytes, int]]) -> None:

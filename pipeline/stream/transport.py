@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from faust.types.tuples import Message as MessageT
 
+from pipeline.crash_points import Phase, reached_async
 from pipeline.metering import LogRecord
 from pipeline.stream.faust_app import StreamApp
 
@@ -192,6 +193,7 @@ class TransactionManager(faust_consumer.TransactionManager):
         changelog = {tp.partition for tp in assigned if tp.topic == self.app.changelog_name}
         assert source == changelog, f"source partitions {source} were not placed with changelog {changelog}"
         await self.app.held.release()
+        await reached_async(Phase.WORKER_ASSIGNED)
         self.app.held.begin(source)
 
     async def commit(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002

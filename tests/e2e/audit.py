@@ -1,7 +1,7 @@
 """Holds what stands in Kafka to the auditor: every outcome by position, every balance and grant of the table."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any, cast
 import orjson
 
 import schemas
-from pipeline.load import LoadRecord
 from pipeline.reconcile.instants import epoch_ms
 from pipeline.reconcile.topics import Log
 from pipeline.settings import Settings
@@ -88,16 +87,6 @@ def audit_log(settings: Settings) -> Audited:
         _compare_statements(audited, log, partition, auditor)
         audited.take(auditor)
     log.close()
-    return audited
-
-
-def audit_file(records: Iterable[LoadRecord], settings: Settings, at_ms: int) -> Audited:
-    """The input file alone: an account's records keep its order, so its amounts cannot depend on the broker."""
-    audited = Audited()
-    auditor = Auditor(rules_of(settings))
-    for record in records:
-        auditor.judge(at_ms, *record)
-    audited.take(auditor)
     return audited
 
 

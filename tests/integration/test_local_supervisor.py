@@ -4,14 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pipeline.local.child import Group
 from pipeline.local.home import AlreadyUpError, ChildState, Home
+from pipeline.local.supervisor import DELAY_SECONDS_FIRST, Supervisor
+from tests.integration.supervised import program
 from tests.stack import wait_until
 
 Supervising = subprocess.Popen[str]
@@ -74,6 +78,33 @@ def test_a_child_that_is_killed_is_started_again(tmp_path: Path) -> None:
             "another first", lambda: children(tmp_path)[0] if children(tmp_path)[0].pid != first.pid else None
         )
         assert (again.name, again.restarts) == ("first", 1)
+
+
+def test_a_child_that_is_kept_down_is_started_again_only_afterwards(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with home.lock() as lock:
+        group = Group(lock.fileno())
+        supervisor = Supervisor(group, home.logs, lambda _: None)
+        supervisor.start(program(home, "first"))
+        supervisor.keep_down("first")
+        before = supervisor.child("first")
+        before.kill()
+        assert not noticed(lambda: supervisor.child("first").pid != before.pid, DELAY_SECONDS_FIRST + 1)
+
+        supervisor.keep_up("first")
+
+        wait_until("another first", lambda: supervisor.child("first").pid != before.pid)
+        supervisor.close()
+        group.close()
+
+
+def noticed(condition: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_children_are_guarded_again_when_the_guardian_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,309 @@
+"""Strikes a program inside a phase: leaves the order, waits until a process stands there, strikes, lets it go.
+
+A strike counts when the process that took the order was alive and still held in its phase when it was struck.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import psutil
+
+from pipeline.chaos.plan import AFTER_ASSIGNMENT, ChaosPlan, Fault, Kind
+from pipeline.chaos.progress import Progress
+from pipeline.crash_points import NO_PARTITION, Phase
+from pipeline.local.child import Child
+from pipeline.local.stack import LocalStack
+
+POLL_SECONDS: Final = 0.01
+REACH_SECONDS_MAX: Final = 45
+"""For any process of the program to come into the phase."""
+NUDGE_SECONDS: Final = 15
+"""So often a member is struck, where a phase is only reached when partitions are given out."""
+TRIES_MAX: Final = 3
+STOP_SECONDS_MAX: Final = 10
+"""For the system to show a stopped or killed process as such."""
+ELSEWHERE_SECONDS_MAX: Final = 20
+"""For a stopped process's partition to go on with another owner: its session, fence and load."""
+SCHEDULER_PAUSE_SECONDS: Final = 3
+SERVER_PAUSE_SECONDS: Final = 8
+"""Longer than the sessions of workers and sinks."""
+SERVER_START_SECONDS_MAX: Final = 90
+REMOVED_SECONDS: Final = 10
+"""How long a member is missing."""
+REBALANCE_SECONDS: Final = 3
+"""How long a process is held in its phase after another member left the group."""
+MEMBERS_SECONDS_MAX: Final = 30
+"""For those that were struck before to be started again."""
+NEED_OTHERS: Final = frozenset({Kind.REBALANCE, Kind.REMOVE, Kind.PAUSE})
+"""What proves nothing without somebody who takes over."""
+RECOVERY_SECONDS_MAX: Final = 60
+"""Waited for at most before the next strike; what takes longer is still measured."""
+PATIENT_SHARE: Final = 0.5
+"""Of strikes after which recovery is waited for: the others come on top of each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Struck:
+    """A fault as it happened."""
+
+    fault: Fault | None
+    """None: a nudge, at any moment."""
+    kind: Kind
+    process: str
+    pid: int
+    partition: int
+    """The one that it worked at in its phase; `NO_PARTITION` for all of its partitions."""
+    at: float
+    """Of the monotonic clock, in seconds."""
+    went_elsewhere: bool | None = None
+    """Of a pause: whether the partition went on with another owner before the process woke up."""
+
+
+class NotReachedError(Exception):
+    """No process came into the phase, or it had left it when it was struck."""
+
+
+class Striker:
+    """Does one fault after the other."""
+
+    def __init__(self, stack: LocalStack, plan: ChaosPlan, orders: Path, progress: Progress) -> None:
+        self._stack = stack
+        self._plan = plan
+        self._orders = orders
+        self._progress = progress
+        self._chance = Random(plan.seed + 1)  # noqa: S311  (a run must repeat, not be secret)
+        self._stopped: list[Child] = []
+        self.struck: list[Struck] = []
+        self.missed: list[str] = []
+
+    def strike(self, fault: Fault) -> bool:
+        """Do it, a few times over if it misses; what was never reached is noted in `missed`. Whether it was done."""
+        why = ""
+        for _ in range(TRIES_MAX):
+            try:
+                self._strike(fault)
+            except NotReachedError as error:
+                why = str(error)
+            else:
+                return True
+            finally:
+                (self._orders / fault.phase).unlink(missing_ok=True)
+        self.missed.append(f"{fault.kind} in {fault.phase}: {why}")
+        return False
+
+    def release(self) -> None:
+        """Continue whatever is stopped: nothing may stay behind."""
+        for child in self._stopped:
+            with suppress(ProcessLookupError):
+                child.signal(signal.SIGCONT)
+
+    def _strike(self, fault: Fault) -> None:
+        if fault.kind in NEED_OTHERS:
+            self._wait_for_members(fault.phase.program)
+        held, name, child, partition = self._reached(fault.phase)
+        at = time.monotonic()
+        try:
+            elsewhere = self._hit(fault, name, child, held, partition)
+        finally:
+            held.unlink(missing_ok=True)
+        self.struck.append(
+            Struck(
+                fault=fault,
+                kind=fault.kind,
+                process=name,
+                pid=child.pid,
+                partition=partition,
+                at=at,
+                went_elsewhere=elsewhere,
+            )
+        )
+        struck = self.struck[-1]
+        if self._chance.random() < PATIENT_SHARE and _program(struck) != "scheduler":
+            _wait_for(lambda: recovery(self._progress, struck) is not None, RECOVERY_SECONDS_MAX)
+
+    def _reached(self, phase: Phase) -> tuple[Path, str, Child, int]:
+        """The process that took the order: its file, name, handle and partition."""
+        order = self._orders / phase
+        order.touch()
+        until = time.monotonic() + REACH_SECONDS_MAX
+        nudge_at = time.monotonic()
+        while not (taken := list(self._orders.glob(f"{phase}.*"))):
+            now = time.monotonic()
+            if now > until:
+                raise NotReachedError(f"no process came into it within {REACH_SECONDS_MAX} s")
+            if phase in AFTER_ASSIGNMENT and now >= nudge_at:
+                nudge_at = now + NUDGE_SECONDS
+                self._nudge(phase)
+            time.sleep(POLL_SECONDS)
+        held = taken[0]
+        _, pid, partition = held.name.split(".")
+        for state in self._stack.states():
+            child = self._stack.child(state.name)
+            if child.pid == int(pid) and child.exit_code() is None:
+                return held, state.name, child, int(partition)
+        held.unlink()
+        raise NotReachedError(f"process {pid} had ended when it was to be struck")
+
+    def _nudge(self, phase: Phase) -> None:
+        """Strike any member at any moment, so that partitions are given out anew."""
+        if phase is Phase.SINK_REPEATING:
+            self._leave_a_plan()
+            return
+        members = self._members(phase.program)
+        if not members:
+            return
+        name = self._chance.choice(members)
+        kind = self._chance.choice((Kind.KILL, Kind.KILL, Kind.TERM))
+        child, at = self._stack.child(name), time.monotonic()
+        child.signal(signal.SIGKILL if kind is Kind.KILL else signal.SIGTERM)
+        partition = NO_PARTITION
+        self.struck.append(
+            Struck(fault=None, kind=kind, process=name, pid=child.pid, partition=partition, at=at)
+        )
+
+    def _leave_a_plan(self) -> None:
+        """Kill a sink between a plan and its insert, so that there is something to repeat."""
+        held, name, child, partition = self._reached(Phase.SINK_PLANNED)
+        at = time.monotonic()
+        child.kill()
+        held.unlink(missing_ok=True)
+        fault = Fault(phase=Phase.SINK_PLANNED, kind=Kind.KILL)
+        self.struck.append(
+            Struck(fault=fault, kind=Kind.KILL, process=name, pid=child.pid, partition=partition, at=at)
+        )
+
+    def _wait_for_members(self, program: str) -> None:
+        wanted = {"worker": self._plan.workers, "sink": self._plan.sinks}.get(program, 1)
+        _wait_for(lambda: len(self._members(program)) == wanted, MEMBERS_SECONDS_MAX)
+
+    def _members(self, program: str, *, but: str = "") -> list[str]:
+        return [
+            state.name
+            for state in self._stack.states()
+            if state.name.startswith(f"{program}-")
+            and state.name != but
+            and self._stack.child(state.name).exit_code() is None
+        ]
+
+    def _hit(self, fault: Fault, name: str, child: Child, held: Path, partition: int) -> bool | None:
+        if fault.kind.server is not None:
+            self._hit_server(fault.kind, fault.kind.server, held)
+        elif fault.kind is Kind.PAUSE:
+            return self._pause(fault.phase.program, child, held, partition)
+        elif fault.kind is Kind.REBALANCE:
+            self._rebalance(fault.phase.program, name, held)
+        elif fault.kind is Kind.REMOVE:
+            self._remove(name, child, held)
+        else:
+            child.signal(signal.SIGKILL if fault.kind is Kind.KILL else signal.SIGTERM)
+            if fault.kind is Kind.KILL:
+                _wait_for(lambda: child.exit_code() is not None, STOP_SECONDS_MAX)
+            _let_go(held)
+        return None
+
+    def _pause(self, program: str, child: Child, held: Path, partition: int) -> bool | None:
+        self._stop(child)
+        _let_go(held)
+        try:
+            if program == "scheduler":
+                time.sleep(SCHEDULER_PAUSE_SECONDS)
+                return None
+            stopped_at, partitions = time.monotonic(), [partition] if partition != NO_PARTITION else []
+            return _wait_for(
+                lambda: self._progress.recovery(program, partitions, stopped_at) is not None,
+                ELSEWHERE_SECONDS_MAX,
+            )
+        finally:
+            self._go_on(child)
+
+    def _stop(self, child: Child) -> None:
+        self._stopped.append(child)
+        child.signal(signal.SIGSTOP)
+        process = psutil.Process(child.pid)
+        _wait_for(lambda: process.status() == psutil.STATUS_STOPPED, STOP_SECONDS_MAX)
+
+    def _go_on(self, child: Child) -> None:
+        child.signal(signal.SIGCONT)
+        self._stopped.remove(child)
+
+    def _rebalance(self, program: str, name: str, held: Path) -> None:
+        others = self._members(program, but=name)
+        if not others:
+            raise NotReachedError("no other member was alive")
+        self._stack.child(self._chance.choice(others)).signal(signal.SIGTERM)
+        time.sleep(REBALANCE_SECONDS)
+        _let_go(held)
+
+    def _remove(self, name: str, child: Child, held: Path) -> None:
+        self._stack.keep_down(name)
+        try:
+            child.signal(signal.SIGTERM)
+            _let_go(held)
+            time.sleep(REMOVED_SECONDS)
+        finally:
+            self._stack.keep_up(name)
+
+    def _hit_server(self, kind: Kind, server: str, held: Path) -> None:
+        child = self._stack.child(server)
+        match kind:
+            case Kind.KAFKA_PAUSE | Kind.CLICKHOUSE_PAUSE:
+                self._stop(child)
+                _let_go(held)
+                time.sleep(SERVER_PAUSE_SECONDS)
+                self._go_on(child)
+            case Kind.CLICKHOUSE_AWAY:
+                self._stack.keep_down(server)
+                child.kill()
+                _let_go(held)
+                time.sleep(self._plan.outage_seconds)
+                self._stack.keep_up(server)
+            case Kind.KAFKA_RESTART:
+                child.signal(signal.SIGTERM)
+                _let_go(held)
+            case _:
+                child.kill()
+                _let_go(held)
+        _wait_for(lambda: self._is_up(server), SERVER_START_SECONDS_MAX)
+
+    def _is_up(self, server: str) -> bool:
+        child = self._stack.child(server)
+        return child.exit_code() is None and child.program.healthy()
+
+
+def recovery(progress: Progress, struck: Struck) -> float | None:
+    """Seconds until the struck partitions went on; None while they have not, and for a scheduler."""
+    program = _program(struck)
+    if program == "scheduler":
+        return None
+    # A server is everybody's.
+    of_one = struck.partition != NO_PARTITION and struck.kind.server is None
+    return progress.recovery(program, [struck.partition] if of_one else [], struck.at)
+
+
+def _program(struck: Struck) -> str:
+    """Whose progress shows that it is over; the workers' for a server that was struck in a scheduler's phase."""
+    program = struck.process.partition("-")[0]
+    return "worker" if program == "scheduler" and struck.kind.server is not None else program
+
+
+def _let_go(held: Path) -> None:
+    try:
+        held.unlink()
+    except FileNotFoundError:
+        raise NotReachedError("the process had left the phase by itself") from None
+
+
+def _wait_for(condition: Callable[[], bool], seconds_max: float) -> bool:
+    """Whether it came true in time."""
+    until = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
