@@ -4,8 +4,9 @@ A page ends at a place in the list's own order and not at a number of rows: what
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import orjson
 
@@ -95,7 +96,8 @@ def usage_stream(client: Client, account: str, filters: Filters) -> Iterator[dic
     order = ", ".join(RECORDS.order)
     sql = f"SELECT {RECORDS.columns} FROM {RECORDS.view} WHERE {where} ORDER BY {order}"  # noqa: S608  (as above)
     rest = b""
-    with client.raw_stream(sql, parameters=parameters, settings=AS_ON_THE_WIRE, fmt="JSONEachRow") as stream:
+    raw = client.raw_stream(sql, parameters=parameters, settings=AS_ON_THE_WIRE, fmt="JSONEachRow")
+    with cast(AbstractContextManager[IO[bytes]], raw) as stream:
         while chunk := stream.read(1 << 16):
             *lines, rest = (rest + chunk).split(b"\n")
             yield from (orjson.loads(line) for line in lines)
