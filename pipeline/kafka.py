@@ -83,7 +83,8 @@ def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **opt
 
 
 def abandon(producer: Producer) -> None:
-    """Leave a producer that a fork has copied: its threads stayed in the parent, and its end would wait for them."""
+    """Leave a producer that a fork has copied. Its threads stayed in the parent: its end waits for them, a second at
+    best, at times for ever."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
 
 

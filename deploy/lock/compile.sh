@@ -4,5 +4,5 @@
 set -eu
 cd "$(dirname "$0")/../.."
 compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@" pyproject.toml; }
-compile --extra local --extra serve --extra example --group build -o deploy/lock/run.txt
-compile --extra local --extra serve --extra example --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt
+compile --extra run --extra local --extra serve --extra example --group build -o deploy/lock/run.txt
+compile --extra run --extra local --extra serve --extra example --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt
