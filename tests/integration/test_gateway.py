@@ -170,6 +170,17 @@ def test_a_revoked_key_is_refused_by_every_gateway_within_seconds(
         assert other.get("/v1/accounts/nobody/balance").status_code == 401
 
 
+def test_what_one_gateway_answered_the_next_read_of_any_gateway_shows(there: Deployment) -> None:
+    account, rounds = there.open("read-elsewhere"), 60
+    if "second" not in there.ports:
+        there.start_gateway("second")
+    with there.client() as client, there.client(gateway="second") as second:
+        for number in range(rounds):
+            asked = {"account_id": account, "hold_id": f"h{number}", "credits": "1"}
+            assert client.post("/v1/holds", json=asked).status_code == 201
+            assert available(second, account) == str(500 - number - 1)
+
+
 def stored(client: httpx.Client, account: str, count: int) -> list[dict[str, Any]]:
     """The account's usage, once ClickHouse has so many records of it."""
 
