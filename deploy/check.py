@@ -18,7 +18,8 @@ CHECKS = {
     "imports": ["lint-imports"],
     "mypy": ["mypy"],
     "pyright": ["pyright", "--pythonpath", sys.executable],
-    "tests": ["pytest"],
+    # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares.
+    "tests": ["pytest", "-n", "2", "--dist", "loadfile"],
 }
 
 
