@@ -223,10 +223,15 @@ class Striker:
             self._go_on(child)
 
     def _stop(self, child: Child) -> None:
-        self._stopped.append(child)
         child.signal(signal.SIGSTOP)
-        process = psutil.Process(child.pid)
-        _wait_for(lambda: process.status() == psutil.STATUS_STOPPED, STOP_SECONDS_MAX)
+        try:
+            process = psutil.Process(child.pid)
+            stands = _wait_for(lambda: process.status() == psutil.STATUS_STOPPED, STOP_SECONDS_MAX)
+        except psutil.NoSuchProcess:
+            stands = False
+        if not stands:
+            raise NotReachedError("the process ended before it could be stopped")
+        self._stopped.append(child)
 
     def _go_on(self, child: Child) -> None:
         child.signal(signal.SIGCONT)
