@@ -33,8 +33,9 @@ class Topups:
 
     def follow(self, entry: dict[str, Any], amount: int) -> None:
         """The next entry of the ledger."""
-        grant = entry["grants"][0]["grant_id"] if entry["kind"] == "grant" else ""
-        if not grant.startswith(GRANT_PREFIX):
+        names = [share["grant_id"] for share in entry["grants"] if entry["kind"] == "grant"]
+        grant = next((name for name in names if name.startswith(GRANT_PREFIX)), None)
+        if grant is None:
             return
         ordered = self.orders.pop((entry["account_id"], int(grant.removeprefix(GRANT_PREFIX))), None)
         if ordered != amount and (ordered is not None or self.whole):
