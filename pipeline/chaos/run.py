@@ -310,9 +310,9 @@ def _describe_faults(report: ChaosReport, striker: Striker, progress: Progress, 
         took = recovery(progress, struck)
         phase = struck.fault.phase.value if struck.fault else "anywhere"
         kinds = report.by_phase.setdefault(phase, {})
-        kinds[struck.kind] = kinds.get(struck.kind, 0) + 1
+        kinds[struck.kind.value] = kinds.get(struck.kind.value, 0) + 1
         if took is not None:
-            by_kind.setdefault(struck.kind, []).append(took)
+            by_kind.setdefault(struck.kind.value, []).append(took)
         report.zombies += bool(struck.went_elsewhere)
         report.struck.append(_as_json(struck, phase, took))
     everything = [took for times in by_kind.values() for took in times]

@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.chaos import ChaosPlan, run_chaos
 from pipeline.chaos.plan import Kind
+from pipeline.cli.chaos import _as_json
+from pipeline.cli.output import write_json
 from pipeline.crash_points import Phase
 from tests.e2e.audit import audit_log
 
@@ -28,3 +30,4 @@ def test_a_strike_in_every_phase_loses_nothing_and_doubles_nothing(tmp_path: Pat
     answers = {"metered", "denied", "duplicate", "dead_letter", "accepted", "refused", "tick"}
     assert answers <= report.outcomes.keys()
     assert report.statements > 0
+    write_json(_as_json(report))  # As the command does.
