@@ -6,6 +6,7 @@ and is asked again with growing pauses; it holds up no other order until `orders
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ ORDERS_POLLED_MAX: Final = 100
 POLL_SECONDS: Final = 0.5
 BACK_OFF_SECONDS_MIN: Final = 1.0
 BACK_OFF_SECONDS_MAX: Final = 300.0
+ASK_SECONDS_MAX: Final = 30.0
+"""For one round of asking: who does not poll for five minutes loses the partitions, and could never commit."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class _Desk:
         self._answer = answer
         self._waiting: list[_Waiting] = []
         self._read_to: dict[int, int] = {}
+        self._paused = False
 
     def serve(self, stop: threading.Event) -> None:
         options: dict[str, Any] = {"auto.offset.reset": "earliest"}
@@ -120,13 +124,17 @@ class _Desk:
             reader.subscribe([topic], on_revoke=self._forget, on_assign=self._forget)
             while not stop.is_set():
                 room = self._settings.payments.orders_waiting_max - len(self._waiting)
-                for message in reader.consume(min(room, ORDERS_POLLED_MAX), POLL_SECONDS) if room > 0 else []:
+                self._read_further(reader, paused=room <= 0)
+                for message in reader.consume(max(1, min(room, ORDERS_POLLED_MAX)), POLL_SECONDS):
                     self._take(message)
-                if room <= 0:
-                    stop.wait(POLL_SECONDS)
-                    reader.poll(0)
                 if self._ask_due(stop):
                     self._commit(reader, topic)
+
+    def _read_further(self, reader: Consumer, *, paused: bool) -> None:
+        """Pause when no further order may wait: polling goes on, or Kafka takes the partitions away."""
+        if paused != self._paused:
+            (reader.pause if paused else reader.resume)(reader.assignment())
+            self._paused = paused
 
     def _take(self, message: Message) -> None:
         error = message.error()
@@ -137,16 +145,18 @@ class _Desk:
         self._waiting.append(_Waiting(orjson.loads(message.value() or b""), partition, offset))
 
     def _ask_due(self, stop: threading.Event) -> bool:
-        """Whether any order was answered."""
-        before = len(self._waiting)
-        for each in [each for each in self._waiting if each.next_try <= time.monotonic()]:
-            if stop.is_set():
+        """Whether any order was answered. Those that have waited longest come first, as many as time allows."""
+        before, began = len(self._waiting), time.monotonic()
+        due = [each for each in self._waiting if each.next_try <= began]
+        for each in sorted(due, key=lambda each: each.next_try):
+            if stop.is_set() or time.monotonic() >= began + ASK_SECONDS_MAX:
                 break
             try:
                 said = self._provider.charge(each.order)
             except UnansweredError as error:
                 each.tries += 1
                 wait = min(BACK_OFF_SECONDS_MIN * 2 ** min(each.tries - 1, 16), BACK_OFF_SECONDS_MAX)
+                wait *= random.uniform(0.5, 1)  # noqa: S311  (so that not all ask at once when it is back)
                 each.next_try = time.monotonic() + wait
                 _LOG.warning("order %s: asked again in %.0f s: %s", each.order["order_id"], wait, error)
                 continue

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -17,8 +20,19 @@ from pipeline.admin.topics import ensure_topics
 from pipeline.client.commands import command_key, signed, unsigned_command
 from pipeline.client.events import usage_event
 from pipeline.client.origin import now_text
-from pipeline.payments.provider import Declined, HttpProvider, Paid, SimulatedProvider, UnansweredError
+from pipeline.kafka import TopicPartition, consumer, producer, topic_name
+from pipeline.kafka_settings import KafkaSettings
+from pipeline.payments.provider import (
+    Declined,
+    HttpProvider,
+    Paid,
+    PaymentProvider,
+    SimulatedProvider,
+    UnansweredError,
+)
+from pipeline.payments.worker import serve
 from pipeline.settings import PaymentSettings, Settings, child_environment
+from schemas.topics import ACCOUNT_EVENTS, TOPUP_ORDERS
 from tests.stack import wait_until
 from tests.stream_workers import Feed, Outcomes, wait_until_held, workers, write_settings
 
@@ -171,3 +185,74 @@ def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
 def _paid(outcomes: Outcomes, count: int) -> list[dict[str, Any]] | None:
     answers = [each.body for each in outcomes.settle() if "topup_result" in each.body.get("type", "")]
     return answers if sum(each["outcome"] == "accepted" for each in answers) >= count else None
+
+
+class SlowProvider:
+    """Needs `seconds` for each answer, and does not answer the first try of any order."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.tries: Counter[str] = Counter()
+        self._seconds = seconds
+
+    def charge(self, order: Mapping[str, Any]) -> Paid | Declined:
+        self.tries[order["order_id"]] += 1
+        time.sleep(self._seconds)
+        if not self._seconds and self.tries[order["order_id"]] == 1:
+            raise UnansweredError("busy")
+        return Paid("")
+
+
+def answered_orders(settings: Settings, provider: PaymentProvider, count: int) -> Counter[str]:
+    """Orders on the topic in, names of the answers in the log out, when every order has one; none but ours runs."""
+    ensure_topics(settings)
+    feed = producer(settings.kafka)
+    for number in range(1, count + 1):
+        name = f"a{number}"
+        body = {**ORDER, "order_id": f"{name}:topup:1", "account_id": name}
+        feed.produce(topic_name(settings.kafka, TOPUP_ORDERS), orjson.dumps(body), name.encode(), partition=0)
+    assert feed.flush(30) == 0
+    stop = Event()
+    with ThreadPoolExecutor(1) as threads, closing(InputLog(settings.kafka)) as log:
+        serving = threads.submit(serve, settings, provider, stop)
+        try:
+            wait_until("all orders are answered", lambda: serving.done() or len(log.names()) == count, 60)
+        finally:
+            stop.set()
+        serving.result(30)
+        return Counter(log.names())
+
+
+class InputLog:
+    """Ids of the commands in the input log."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._names: Counter[str] = Counter()
+        self._reader = consumer(kafka)
+        topic = topic_name(kafka, ACCOUNT_EVENTS)
+        partitions = self._reader.list_topics(topic, 30).topics[topic].partitions
+        self._reader.assign([TopicPartition(topic, each, 0) for each in partitions])
+
+    def names(self) -> Counter[str]:
+        messages = self._reader.consume(1000, 0.2)
+        self._names.update(orjson.loads(each.value() or b"")["id"] for each in messages)
+        return self._names
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def test_no_order_is_passed_over_while_as_many_wait_as_may(settings: Settings) -> None:
+    narrow = settings.model_copy(update={"payments": PaymentSettings(orders_waiting_max=2)})
+    answers = answered_orders(narrow, SlowProvider(), 12)
+    assert answers == {f"a{number}:topup:1:succeeded": 1 for number in range(1, 13)}
+
+
+def test_a_slow_provider_does_not_cost_the_process_its_partitions(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.payments.worker.ASK_SECONDS_MAX", 2)
+    options = {**settings.kafka.client_options, "max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
+    kafka = settings.kafka.model_copy(update={"client_options": options})
+    provider = SlowProvider(0.4)
+    answers = answered_orders(settings.model_copy(update={"kafka": kafka}), provider, 24)
+    assert set(answers.values()) == set(provider.tries.values()) == {1}
