@@ -51,7 +51,7 @@ def kafka_server(directory: Path, lock: IO[str]) -> Generator[Values, None, None
     ports = KafkaPorts(broker=free_port(), controller=free_port())
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{ports.broker}")
     program = kafka_program(directory, ports, environment, jars=ensure_jars())
-    with _running(program, directory, lock, lambda: program.healthy() and is_ready(settings)):
+    with running(program, directory, lock, lambda: program.healthy() and is_ready(settings)):
         yield {"bootstrap_servers": settings.bootstrap_servers}
 
 
@@ -68,7 +68,7 @@ def clickhouse_server(directory: Path, lock: IO[str]) -> Generator[Values, None,
         analyst_databases=["test_*"],
     )
     program = clickhouse_program(directory, ports, users, environment)
-    with _running(program, directory, lock, program.healthy):
+    with running(program, directory, lock, program.healthy):
         yield {
             "url": f"http://127.0.0.1:{ports.http}",
             "native_port": ports.native,
@@ -78,7 +78,7 @@ def clickhouse_server(directory: Path, lock: IO[str]) -> Generator[Values, None,
 
 
 @contextmanager
-def _running(
+def running(
     program: Program, directory: Path, lock: IO[str], is_up: Callable[[], bool]
 ) -> Generator[None, None, None]:
     group = Group(lock.fileno())
