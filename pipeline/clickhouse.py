@@ -79,6 +79,8 @@ def _open(clickhouse: ClickHouseSettings, user: str, password: str, database: st
         host=url.hostname,
         port=url.port or (8443 if secure else 8123),
         secure=secure,
+        verify=True,
+        ca_cert=None if clickhouse.ca_file is None else str(clickhouse.ca_file),
         username=user,
         password=password,
         database=database,

@@ -24,6 +24,8 @@ class _Group(BaseModel):
 
 class ClickHouseSettings(_Group):
     url: str = "http://127.0.0.1:8123"
+    ca_file: Path | None = None
+    """PEM of the authority that signed an https server's certificate; None: one that is known to all."""
     native_port: int = Field(default=9000, ge=1, le=65535)
     database: str = Field(default="metering", pattern=r"^[a-z_][a-z0-9_]*$")
     user: str = "creditstream"

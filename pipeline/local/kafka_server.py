@@ -5,9 +5,10 @@ other ports. Ready means: metadata, the coordinators of groups and of transactio
 """
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pipeline import kafka
@@ -74,19 +75,25 @@ class FormatError(LocalStackError):
 
 
 def kafka_program(
-    directory: Path, ports: KafkaPorts, environment: Mapping[str, str], *, jars: Path
+    directory: Path,
+    ports: KafkaPorts,
+    environment: Mapping[str, str],
+    *,
+    jars: Path,
+    properties: Mapping[str, str] = MappingProxyType({}),
+    format_options: Sequence[str] = (),
 ) -> Program:
-    """Formats the data directory where needed, and says how to run the broker."""
+    """Formats the data directory where needed, and says how to run the broker; `properties` go before ours."""
     java = find_java()
     run = (str(java.path), *_jvm_options(java), "-cp", f"{jars}/*")
     directory.mkdir(parents=True, exist_ok=True)
-    properties = directory / "server.properties"
-    properties.write_text(_properties(directory, ports))
-    _format_once(directory, run, properties)
+    file = directory / "server.properties"
+    file.write_text(_properties(directory, ports, properties))
+    _format_once(directory, run, file, format_options)
     return Program(
         name="kafka",
         stage=0,
-        command=(*run, "kafka.Kafka", str(properties)),
+        command=(*run, "kafka.Kafka", str(file)),
         environment=environment,
         directory=directory,
         healthy=lambda: listens(ports.broker),
@@ -116,7 +123,7 @@ def _jvm_options(java: Java) -> tuple[str, ...]:
     return (*_JVM_OPTIONS, "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow")
 
 
-def _properties(directory: Path, ports: KafkaPorts) -> str:
+def _properties(directory: Path, ports: KafkaPorts, properties: Mapping[str, str]) -> str:
     broker, controller = f"{LOOPBACK}:{ports.broker}", f"{LOOPBACK}:{ports.controller}"
     placed = {
         "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
@@ -124,17 +131,19 @@ def _properties(directory: Path, ports: KafkaPorts) -> str:
         "controller.quorum.voters": f"1@{controller}",
         "log.dirs": str(directory / "data"),
     }
-    return "".join(f"{name}={value}\n" for name, value in {**BROKER_PROPERTIES, **placed}.items())
+    return "".join(
+        f"{name}={value}\n" for name, value in {**BROKER_PROPERTIES, **placed, **properties}.items()
+    )
 
 
-def _format_once(directory: Path, run: tuple[str, ...], properties: Path) -> None:
+def _format_once(directory: Path, run: tuple[str, ...], properties: Path, options: Sequence[str]) -> None:
     formatted = directory / "formatted"
     if formatted.exists():
         return
     told = subprocess.run(  # noqa: S603
         [
             *(*run, "kafka.tools.StorageTool", "format", "--ignore-formatted"),
-            *("--cluster-id", CLUSTER_ID, "--config", str(properties)),
+            *("--cluster-id", CLUSTER_ID, "--config", str(properties), *options),
         ],
         capture_output=True,
         text=True,

@@ -103,6 +103,9 @@ class StreamWorker(faust.Worker):
 def run_worker(settings: Settings) -> NoReturn:
     """Check the topics, then meter until a signal comes. Never returns."""
     _log_to_stderr()
+    settings.home.mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # Faust makes its own directory, not those above it.
     try:
         require_topics(settings)
         core = load_core(settings)

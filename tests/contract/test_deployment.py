@@ -1,6 +1,7 @@
 """What `deploy/` says is true of the programs: their commands, their settings, their servers' versions."""
 
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -189,3 +190,22 @@ def test_only_what_the_image_needs_reaches_its_builder() -> None:
     sent = {pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert sent == {name for line in copied for name in line.split()}
+
+
+RUNBOOKS = sorted((DEPLOY / "runbooks").glob("*.md"))
+_COMMAND = re.compile(r"`(?:creditstream|docker compose run --rm cli) ([^`]+)`")
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=[path.stem for path in RUNBOOKS])
+def test_the_commands_of_the_runbooks_exist(path: Path) -> None:
+    for command in _COMMAND.findall(path.read_text()):
+        words = shlex.split(re.sub(r" > \S+$", "", command.replace("\n", " ")))
+        if not words[-1].startswith("…") and "…" not in words:
+            assert parses(words), command
+
+
+def test_the_runbooks_are_linked_and_their_variables_exist() -> None:
+    index = (DEPLOY / "runbooks" / "README.md").read_text()
+    for path in RUNBOOKS:
+        assert path.name == "README.md" or f"({path.name})" in index
+        assert set(re.findall(r"CREDITSTREAM_\w+", path.read_text())) <= known_variables()
