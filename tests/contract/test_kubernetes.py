@@ -10,9 +10,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pipeline.cli.app import app
 from pipeline.settings import Settings
 from tests.contract.test_deployment import parses
-from tests.deployment import KUBERNETES, known_variables, manifests, without_our_variables
+from tests.deployment import KUBERNETES, known_variables, manifests, our_services, without_our_variables
+from tests.secured import acls
 
 KUBERNETES_VERSION = "1.34"
 """The oldest that the manifests are for: `sleep` before a stop, and claims that go with their set."""
@@ -20,6 +22,8 @@ OBJECTS = list(manifests())
 EXAMPLE = KUBERNETES / "overlays" / "example"
 RUNNERS = [each for _, each in OBJECTS if each["kind"] in {"Deployment", "StatefulSet", "Job"}]
 """Whatever makes pods."""
+NOT_OURS = {"producer", "operator", "lag"}
+"""Users of Kafka that are no process of ours: services, people, autoscaling."""
 NAMES = [each["metadata"]["name"] for each in RUNNERS]
 
 
@@ -97,6 +101,19 @@ def test_each_pod_has_settings_that_exist_and_fit(
     user = settings.kafka.client_options["sasl.username"]
     assert user == f"creditstream-{runner['metadata']['name']}"
     assert json.loads(environment["CREDITSTREAM_KAFKA__CLIENT_OPTIONS"])["security.protocol"] == "SASL_SSL"
+
+
+def test_every_program_of_a_deployment_is_deployed() -> None:
+    panel = "Programs of a deployment"
+    programs = {
+        (each.callback.__name__ if each.callback else "").replace("_", "-")
+        for each in app.registered_commands
+        if each.rich_help_panel == panel
+    }
+    assert programs >= {"setup", "worker", "sink", "gateway"}
+    assert programs == set(NAMES)
+    assert programs == set(our_services()) - {"cli"}
+    assert programs == {rule.process for rule in acls().rules(acls().Deployment())} - NOT_OURS
 
 
 def test_a_budget_for_disruptions_selects_what_runs_more_than_once() -> None:
