@@ -1,5 +1,5 @@
-"""Each process works on a broker with TLS, SCRAM and the StandardAuthorizer with the rights of `deploy/kafka/acls.py`,
-and has no others."""
+"""Each process works with its own user of Kafka (TLS, SCRAM, StandardAuthorizer, the rights of `deploy/kafka/acls.py`)
+and of ClickHouse (`deploy/clickhouse`), and has no other rights."""
 
 import json
 import shlex
@@ -22,16 +22,23 @@ from pipeline import kafka
 from pipeline.client import UsageClient, image_generation
 from pipeline.client.options import ClientOptions
 from pipeline.local.ports import free_port
-from pipeline.settings import ClickHouseSettings
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, LEDGER_ENTRIES, changelog, topics
 from tests import stack
+from tests.clickhouse_deployed import DeployedClickHouse, deployed_clickhouse
 from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
 from tests.deployment import without_our_variables
 from tests.secured import OPERATIONS, Secured, acls, give_rights, secured_broker
 
 pytestmark = pytest.mark.integration
 
-DATABASE = "test_secured"
+CLICKHOUSE_USERS = {
+    "setup": "owner",
+    "sink": "sink",
+    "late-lane": "reader",
+    "gateway": "reader",
+    "operator": "reader",
+}
+"""As in docker-compose.yml and the Kubernetes example. The others have none."""
 RUNNING = ("worker", "sink", "scheduler", "late-lane", "payments", "gateway")
 SECONDS_MAX = 60
 
@@ -41,7 +48,7 @@ class Deployment:
     """All processes, each with its own Kafka user."""
 
     secured: Secured
-    clickhouse: ClickHouseSettings
+    clickhouse: DeployedClickHouse
     home: Path
     rules: list[Any]
     gateway_port: int = field(default_factory=free_port)
@@ -51,19 +58,28 @@ class Deployment:
 
     def environment(self, process: str) -> dict[str, str]:
         broker = self.secured.settings(f"creditstream-{process}")
-        stored = self.clickhouse
         return {
             **without_our_variables(),
+            **self._clickhouse(process),
             "CREDITSTREAM_HOME": str(self.home / process),
             "CREDITSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "CREDITSTREAM_KAFKA__CLIENT_OPTIONS": json.dumps(broker.client_options),
-            "CREDITSTREAM_CLICKHOUSE__URL": stored.url,
-            "CREDITSTREAM_CLICKHOUSE__DATABASE": DATABASE,
-            "CREDITSTREAM_CLICKHOUSE__PASSWORD": stored.password.get_secret_value(),
-            "CREDITSTREAM_CLICKHOUSE__ANALYST_PASSWORD": stored.analyst_password.get_secret_value(),
             "CREDITSTREAM_COMMAND_KEY_ID": COMMAND_KEY_ID,
             "CREDITSTREAM_COMMAND_KEYS": json.dumps({COMMAND_KEY_ID: COMMAND_SECRET}),
             "CREDITSTREAM_GATEWAY__PORT": str(self.gateway_port),
+        }
+
+    def _clickhouse(self, process: str) -> dict[str, str]:
+        if process not in CLICKHOUSE_USERS:
+            return {"CREDITSTREAM_CLICKHOUSE__URL": "http://127.0.0.1:1"}
+        stored = self.clickhouse.settings(CLICKHOUSE_USERS[process])
+        password = stored.password.get_secret_value()
+        return {
+            "CREDITSTREAM_CLICKHOUSE__URL": stored.url,
+            "CREDITSTREAM_CLICKHOUSE__USER": stored.user,
+            "CREDITSTREAM_CLICKHOUSE__PASSWORD": password,
+            "CREDITSTREAM_CLICKHOUSE__ANALYST_USER": stored.user,
+            "CREDITSTREAM_CLICKHOUSE__ANALYST_PASSWORD": password,
         }
 
     def run(self, process: str, *arguments: str) -> str:
@@ -100,12 +116,14 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(
-    clickhouse: ClickHouseSettings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployment]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     directory = tmp_path_factory.mktemp("secured")
-    stack.execute(clickhouse, f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-    with (directory / "lock").open("w") as lock, secured_broker(directory / "kafka", lock) as secured:
+    (directory / "clickhouse").mkdir()
+    with (
+        (directory / "lock").open("w") as lock,
+        secured_broker(directory / "kafka", lock) as secured,
+        deployed_clickhouse(directory / "clickhouse", lock) as clickhouse,
+    ):
         made = Deployment(secured, clickhouse, directory, give_rights(secured, acls().Deployment()))
         made.run("setup", "setup")
         for process in RUNNING:
@@ -118,7 +136,6 @@ def deployment(
                 running.send_signal(signal.SIGTERM)
             for running in made.processes.values():
                 running.wait(SECONDS_MAX)
-    stack.execute(clickhouse, f"DROP DATABASE {DATABASE}")
 
 
 def test_every_process_does_its_work_with_its_own_rights(deployment: Deployment) -> None:
@@ -136,8 +153,8 @@ def test_every_process_does_its_work_with_its_own_rights(deployment: Deployment)
             )
 
     def stored() -> bool:
-        question = f"SELECT count() FROM {DATABASE}.metered_records_v1 WHERE outcome = 'metered'"
-        return stack.execute(deployment.clickhouse, question).strip() == "3"
+        question = "SELECT count() FROM metering.metered_records_v1 WHERE outcome = 'metered'"
+        return stack.execute(deployment.clickhouse.settings("analyst"), question).strip() == "3"
 
     stack.wait_until("all is stored, the late one by the late lane", stored, SECONDS_MAX)
     key = operator("operator", "keys", "create", "tests", "--scope", "read", "--account", "acme").strip()
