@@ -20,6 +20,8 @@ CHECKS = {
     "pyright": ["pyright", "--pythonpath", sys.executable],
     # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares.
     "tests": ["pytest", "-n", "2", "--dist", "loadfile"],
+    # The core's tests once more, on the core as mypyc compiles it.
+    "compiled": ["python", "deploy/compile.py", "--test"],
 }
 
 

@@ -3,6 +3,7 @@
     python3 deploy/setup.py demo    install, then run the pipeline once with real usage and show what happened
     python3 deploy/setup.py test    install with the tools, then run every check (deploy/check.py)
     python3 deploy/setup.py install install only; then `.venv/bin/creditstream --help`
+    python3 deploy/setup.py compile install with the tools, then compile the core's hot modules (deploy/compile.py)
 
 Standard library only: it runs before anything is installed. Installs from the lock, every file checked by its hash.
 What is installed already is not installed again.
@@ -32,7 +33,7 @@ PIP_ATTEMPTS_MAX = 2
 LINES_SHOWN = 30
 """Of a step that failed."""
 
-LOCKS = {"demo": "run.txt", "install": "run.txt", "test": "dev.txt"}
+LOCKS = {"demo": "run.txt", "install": "run.txt", "test": "dev.txt", "compile": "dev.txt"}
 
 
 class SetupError(Exception):
@@ -58,6 +59,8 @@ def main(arguments: list[str]) -> int:
         become(VENV / "bin" / "creditstream", "demo", *further)
     if what == "test":
         become(PYTHON, str(ROOT / "deploy" / "check.py"), *further)
+    if what == "compile":
+        become(PYTHON, str(ROOT / "deploy" / "compile.py"), *further)
     return 0
 
 

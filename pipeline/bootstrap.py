@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
+from pipeline.compiled import runs_compiled
 from pipeline.domain.instants import DAY_MS, HOUR_MS, SECOND_MS
 from pipeline.domain.plans import PlanCatalog
 from pipeline.domain.price_book import PriceBook
@@ -14,7 +15,9 @@ from pipeline.state import plan_catalog_key, price_book_key
 
 
 def load_core(settings: Settings) -> Core:
-    """Rules, keys, and what a new deployment begins with. Raises ValueError on a bad file."""
+    """Rules, keys, and what a new deployment begins with. Raises ValueError on a bad file, StaleCoreError when a
+    compiled core is not the source's."""
+    runs_compiled()
     return Core(
         rules=rules_of(settings.rules),
         bundled=bundled(),

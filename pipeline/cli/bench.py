@@ -15,11 +15,15 @@ class Subject(StrEnum):
 
     SPEED = "speed"
     HOLDS = "holds"
+    CORE = "core"
 
 
 def bench(
     subject: Annotated[
-        Subject, typer.Argument(help="speed: events a second beside others; holds: how long a hold waits")
+        Subject,
+        typer.Argument(
+            help="speed: events a second beside others; holds: how long a hold waits; core: its cost beside decoding"
+        ),
     ] = Subject.SPEED,
     *,
     quick: Annotated[
@@ -33,9 +37,13 @@ def bench(
     """Measure the worker on a broker of its own. Takes about a minute a round, holds about three.
 
     speed: beside a bare loop, plain Faust and the core alone. Every program does the same work, and what they write is
-    compared byte for byte. holds: from asking to the answer, at a fixed rate, with the stages of the way.
+    compared byte for byte. holds: from asking to the answer, at a fixed rate, with the stages of the way. core: the
+    rules alone, interpreted and compiled, beside orjson's decode of the same events; no broker.
     """
     harness = _harness()
+    if subject is Subject.CORE:
+        _bench_core(harness, quick=quick, runs=runs, as_json=as_json)
+        return
     if subject is Subject.HOLDS:
         _bench_holds(harness, quick=quick, runs=runs, as_json=as_json)
         return
@@ -60,6 +68,14 @@ def _bench_holds(harness: Any, *, quick: bool, runs: int, as_json: bool) -> None
         return
     write_table(harness.HOLD_COLUMNS, harness.hold_rows(report.measured))
     write(harness.hold_footnote(report))
+
+
+def _bench_core(harness: Any, *, quick: bool, runs: int, as_json: bool) -> None:  # noqa: ANN401  (see `_harness`)
+    report = harness.measure_core(harness.CORE_QUICK if quick else harness.CorePlan(runs=runs), say)
+    if as_json:
+        write_json(report.as_json())
+        return
+    write_table(harness.COLUMNS, harness.rows(report.lines))
 
 
 def _harness() -> Any:  # noqa: ANN401  (a module that the package must not know)

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.settings import KafkaSettings
 from schemas.topics import ACCOUNT_BALANCES, LEDGER_ENTRIES, METERED_RECORDS
+from tests.bench.core_cost import CORE_QUICK, measure_core
 from tests.bench.holds.asking import Asked, Kept
 from tests.bench.holds.report import hold_rows
 from tests.bench.holds.run import HOLDS_QUICK, SCENARIOS
@@ -24,6 +25,12 @@ def test_every_program_runs_and_all_write_the_same(kafka: KafkaSettings, tmp_pat
     assert [line.name for line in report.lines] == [program.name for program in PROGRAMS]
     assert all(len(line.values) == QUICK.runs and line.median > 0 for line in report.lines)
     assert report.work["outcomes"]["metered"] > 0.9 * QUICK.events
+
+
+def test_the_cost_of_the_core_is_measured_beside_decoding() -> None:
+    report = measure_core(CORE_QUICK, print)
+    assert [line.name for line in report.lines] == ["interpreted"]
+    assert report.lines[0].median > 0
 
 
 def test_a_single_other_byte_in_what_was_written_shows() -> None:
