@@ -25,6 +25,7 @@ from pipeline.domain.account import (
     Subscription,
     TopupPolicy,
     TopupState,
+    UsedUp,
 )
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.grants import Grant, GrantShare
@@ -170,6 +171,7 @@ def encode_account(account: Account) -> bytes:
             "grants": [
                 (*_terms(grant), left) for grant, left in zip(account.grants, account.remaining, strict=True)
             ],
+            "used_up": [tuple(each) for each in account.used_up],
             "pending": [_terms(grant) for grant in account.pending],
             "holds": [
                 (
@@ -237,6 +239,7 @@ def decode_account(account_id: AccountId, row: bytes) -> Account:
         tuple([Reversed(*each) for each in fields["reversals"]]) if fields.get("reversals") else (),
         tuple([BilledOverage(*each) for each in fields["billed"]]) if fields.get("billed") else (),
         NO_TOPUP if fields.get("topup") is None else TopupState(*fields["topup"]),
+        tuple([UsedUp(*each) for each in fields["used_up"]]) if fields.get("used_up") else (),
     )
 
 

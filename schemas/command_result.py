@@ -107,6 +107,15 @@ class ReversalAnswer(WireModel):
     """What the usage costs now, where it was rated again."""
 
 
+class TopupAnswer(WireModel):
+    """What the payment provider said of an order."""
+
+    order: Annotated[int, Field(ge=1)]
+    result: Literal["succeeded", "declined"]
+    not_before: UtcInstant | None
+    """After a decline: no further order before this; an account that still needs one makes it then."""
+
+
 class CommandResult(WireModel):
     """The answer to one command; to a publication, the answer of one partition."""
 
@@ -132,6 +141,8 @@ class CommandResult(WireModel):
     """Of a reversal or a new rating, when accepted. Not repeated on duplicates."""
     shortage: Shortage | None
     """Of a refusal for want of credits."""
+    topup: TopupAnswer | None
+    """Of a payment provider's answer, when accepted. Not repeated on duplicates."""
     balance_after: CreditAmount
     """What is posted."""
     available_after: CreditAmount

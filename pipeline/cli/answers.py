@@ -15,7 +15,7 @@ _SHOWN: Final = {
     ),
     "command_result": (
         "command_id", "account_id", "type", "outcome", "first_outcome", "detail", "hold", "plan_change",
-        "publication", "reversal", "shortage", "balance_after", "available_after",
+        "publication", "reversal", "shortage", "topup", "balance_after", "available_after",
     ),
 }  # fmt: skip
 
@@ -81,21 +81,41 @@ def _command_words(answer: dict[str, Any]) -> str:
         shortage = answer["shortage"]
         parts.append(f"required {shortage['required']}, available {shortage['available']}")
         parts.append(f"resets at {shortage['resets_at']}")
-    if answer["reversal"]:
-        told = answer["reversal"]
-        parts.append(f"{told['credits']} taken back: {told['returned']} returned to its grants")
-        parts += [f"{told[name]} {words}" for name, words in _BACK.items() if told[name] != "0"]
-        parts += [] if told["recharged"] is None else [f"charged {told['recharged']} instead"]
-    if answer["plan_change"]:
-        change = answer["plan_change"]
-        at_once = change["effective_at"] == answer["accepted_at"]
-        parts.append(f"plan {change['plan']} " + ("at once" if at_once else f"from {change['effective_at']}"))
-    if answer["hold"]:
-        parts.append(_hold_words(answer["hold"], answer["type"]))
+    parts += _told_words(answer)
     parts.append(f"balance {answer['balance_after']}")
     if answer["available_after"] != answer["balance_after"]:
         parts.append(f"available {answer['available_after']}")
     return ", ".join(parts)
+
+
+def _told_words(answer: dict[str, Any]) -> list[str]:
+    """What is told beside the balance: of most commands nothing."""
+    parts: list[str] = []
+    if answer["reversal"]:
+        parts += _reversal_words(answer["reversal"])
+    if answer["plan_change"]:
+        parts.append(_plan_words(answer["plan_change"], answer["accepted_at"]))
+    if answer["topup"]:
+        parts.append(_topup_words(answer["topup"]))
+    if answer["hold"]:
+        parts.append(_hold_words(answer["hold"], answer["type"]))
+    return parts
+
+
+def _reversal_words(told: dict[str, Any]) -> list[str]:
+    parts = [f"{told['credits']} taken back: {told['returned']} returned to its grants"]
+    parts += [f"{told[name]} {words}" for name, words in _BACK.items() if told[name] != "0"]
+    return parts if told["recharged"] is None else [*parts, f"charged {told['recharged']} instead"]
+
+
+def _plan_words(change: dict[str, Any], accepted_at: str) -> str:
+    at_once = change["effective_at"] == accepted_at
+    return f"plan {change['plan']} " + ("at once" if at_once else f"from {change['effective_at']}")
+
+
+def _topup_words(topup: dict[str, Any]) -> str:
+    wait = f", no other before {topup['not_before']}" if topup["not_before"] else ""
+    return f"top-up order {topup['order']} {topup['result']}{wait}"
 
 
 def _hold_words(hold: dict[str, Any], command_type: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pipeline.domain.credits import NO_CREDITS, Credits
-from pipeline.domain.grants import NEVER, OVERAGE, Grant, GrantShare
+from pipeline.domain.grants import NEVER, OVERAGE, Grant, GrantId, GrantShare
 from pipeline.domain.instants import DAY_MS, Instant
 from pipeline.domain.usage import AccountId
 
@@ -123,6 +123,14 @@ class Reversed(NamedTuple):
     credits: Credits
 
 
+class UsedUp(NamedTuple):
+    """A grant of which nothing is left or held."""
+
+    grant_id: GrantId
+    since: Instant
+    """When that was first seen; it has paid for nothing since."""
+
+
 class BilledOverage(NamedTuple):
     """The overage of a closed period, young enough to be taken back."""
 
@@ -163,6 +171,8 @@ class Account(NamedTuple):
     billed: tuple[BilledOverage, ...] = ()
     """In the order of the periods."""
     topup: TopupState = NO_TOPUP
+    used_up: tuple[UsedUp, ...] = ()
+    """Grants that wait to leave (`used_up.tidied`), in burn order; one that has left since may stand here still."""
 
 
 def without_old_reversals(account: Account, at: int) -> Account:

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from pipeline.domain.account import Account, TopupPolicy
 from pipeline.domain.alerts import rearmed
-from pipeline.domain.answers import Answer, Obeyed, PlanChange, Refused
+from pipeline.domain.answers import Answer, Obeyed, PlanChange, Refused, TopupAnswered
 from pipeline.domain.commands import (
     AnswerTopup,
     CaptureHold,
@@ -36,6 +36,7 @@ from pipeline.domain.plans import Plan
 from pipeline.domain.reasons import Reason
 from pipeline.domain.subscriptions import Booked, change_at_boundary, close, open_account, upgrade
 from pipeline.domain.topup import declined, succeeded
+from pipeline.domain.used_up import tidied, with_place
 
 
 def obey(command: Command, account: Account | None, around: Surroundings) -> Answer:
@@ -100,8 +101,9 @@ def _issue(account: Account, body: IssueGrant, around: Surroundings) -> Answer:
     live = (*account.grants, *account.pending)
     if any(each.grant_id == body.grant_id for each in live):
         return Refused(Reason.GRANT_EXISTS, f"grant {body.grant_id!r} is there already")
-    if len(live) >= GRANTS_MAX:
-        return Refused(Reason.TOO_MANY_GRANTS, f"expected at most {GRANTS_MAX} live grants")
+    roomy = with_place(account, at)
+    if roomy is None:
+        return _too_many_grants()
     if body.expires_at is not None and body.expires_at <= at:
         return Refused(Reason.GRANT_EXPIRED, f"expires_at {format_instant(body.expires_at)} has passed")
     begins = at if body.effective_at is None else Instant(max(at, body.effective_at))
@@ -109,7 +111,7 @@ def _issue(account: Account, body: IssueGrant, around: Surroundings) -> Answer:
     if body.expires_by_default and around.prepaid_months:
         ends = months_after(begins, around.prepaid_months)
     grant = Grant(body.grant_id, body.kind, body.priority, body.credits, begins, ends, at, body.source)
-    account, entries = give(account, grant, around.cause, at)
+    account, entries = give(roomy, grant, around.cause, at)
     if entries:  # One that begins later makes the limit larger then.
         account = rearmed(account, around.plans[account.subscription.plan_id])
     return Obeyed(account, Booked(entries))
@@ -124,7 +126,8 @@ def _void(account: Account, body: VoidGrant, cause: Cause, at: Instant) -> Answe
 
 
 def _change_plan(account: Account, body: ChangePlan, around: Surroundings) -> Answer:
-    """Upgrade at once; downgrade, cancel (a change to the free plan) and a change of mind at the boundary."""
+    """Upgrade at once; downgrade, cancel (a change to the free plan) and a change of mind at the boundary. So does an
+    upgrade to a plan that could not bill the overage that is booked."""
     plans = around.plans
     new = plans.get(body.plan_id)
     if new is None:
@@ -135,9 +138,12 @@ def _change_plan(account: Account, body: ChangePlan, around: Surroundings) -> An
             Reason.PLAN_UNCHANGED, f"the plan is, or at the period's end becomes, {new.plan_id!r} already"
         )
     old = plans[subscription.plan_id]
-    if new.outranks(old):
+    if new.outranks(old) and not (account.totals.overage and new.overage_price is None):
+        roomy = with_place(account, around.at)
+        if roomy is None:
+            return _too_many_grants()
         change = PlanChange(new.plan_id, around.at)
-        return Obeyed(*upgrade(account, old, new, around.cause, around.at), plan_change=change)
+        return Obeyed(*upgrade(roomy, old, new, around.cause, around.at), plan_change=change)
     change = PlanChange(new.plan_id, subscription.period_end)
     return Obeyed(change_at_boundary(account, new), Booked(), plan_change=change)
 
@@ -188,7 +194,8 @@ def _answer_topup(account: Account, body: AnswerTopup, around: Surroundings) -> 
     if number != state.open_order:
         return Refused(Reason.ORDER_ANSWERED, f"order {number} was answered before")
     if not body.succeeded:
-        return Obeyed(declined(account, around.at), Booked())
+        account = declined(account, around.at)
+        return Obeyed(account, Booked(), topup=TopupAnswered(number, account.topup.not_before))
     at, months = around.at, around.prepaid_months
     grant = Grant(
         GrantId(f"topup:{number}"),
@@ -200,9 +207,13 @@ def _answer_topup(account: Account, body: AnswerTopup, around: Surroundings) -> 
         at,
         "top-up",
     )
-    account, entries = give(succeeded(account), grant, around.cause, at)
+    account, entries = give(tidied(succeeded(account), at), grant, around.cause, at)
     account = rearmed(account, around.plans[account.subscription.plan_id])
-    return Obeyed(account, Booked(entries))
+    return Obeyed(account, Booked(entries), topup=TopupAnswered(number, None))
+
+
+def _too_many_grants() -> Refused:
+    return Refused(Reason.TOO_MANY_GRANTS, f"expected at most {GRANTS_MAX} grants that are not used up")
 
 
 def _unknown_plan(plan_id: str, plans: Mapping[str, Plan]) -> Refused:

@@ -49,6 +49,15 @@ class Reversal:
 
 
 @dataclass(frozen=True, slots=True)
+class TopupAnswered:
+    """What the payment provider said of an order, and what follows."""
+
+    order: int
+    not_before: Instant | None
+    """None: it was paid. After a decline: no further order before this. An account that needs one is woken up then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """Usage that a capture charged; it is metered like any other."""
 
@@ -65,6 +74,7 @@ class Obeyed:
     captured: Captured | None = None
     plan_change: PlanChange | None = None
     reversal: Reversal | None = None
+    topup: TopupAnswered | None = None
 
 
 @dataclass(frozen=True, slots=True)

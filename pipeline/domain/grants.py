@@ -17,7 +17,8 @@ KIND_PRIORITIES: Final = {"monthly": 10, "promotional": 20, "goodwill": 30, "pre
 """Default priority by kind: what expires with the month first, what was paid for last."""
 PRIORITY_MAX: Final = 100
 GRANTS_MAX: Final = 256
-"""Live grants of one account; bounds its state. A year of monthly grants and weekly packs are 64."""
+"""Of one account, those that wait to begin and an order for one that is not answered yet among them; bounds its state.
+Used-up ones make place (`used_up`). Only the monthly grant that begins a period comes whatever there is."""
 GRANT_MICROS_MAX: Final = 100_000_000 * 1_000_000
 """A hundred million credits: 256 such grants still fit `Decimal(18, 6)`."""
 OVERAGE: Final = GrantId("overage")

@@ -8,7 +8,7 @@ from pipeline.domain.alerts import after_use
 from pipeline.domain.answers import Captured, HoldState, Obeyed, Refused
 from pipeline.domain.commands import CaptureHold, PlaceHold, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, Credits, format_credits
-from pipeline.domain.holds import HOLDS_MAX, place, settle
+from pipeline.domain.holds import HOLD_SHARES_MAX, HOLDS_MAX, place, settle
 from pipeline.domain.instants import SECOND_MS, Instant
 from pipeline.domain.ledger import Cause, denial
 from pipeline.domain.plans import Plan
@@ -54,6 +54,10 @@ def place_hold(account: Account, body: PlaceHold, around: Surroundings) -> Obeye
         return Refused(reason, detail, required=amount)
     expires_at = Instant(around.at + body.seconds * SECOND_MS)
     account = place(account, body.hold_id, amount, book.version, expires_at)
+    if sum([len(each.shares) for each in account.holds]) > HOLD_SHARES_MAX:
+        return Refused(
+            Reason.TOO_MANY_HOLDS, f"expected open holds on at most {HOLD_SHARES_MAX} shares of grants"
+        )
     return Obeyed(account, Booked(), hold=HoldState(body.hold_id, amount, images, expires_at))
 
 

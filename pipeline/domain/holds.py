@@ -16,6 +16,9 @@ from pipeline.domain.ledger import Cause, LedgerEntry, charge, next_entry, poste
 
 HOLDS_MAX: Final = 1000
 """Open holds of one account; bounds its state."""
+HOLD_SHARES_MAX: Final = 2000
+"""What they took, counted by grant. Each hold takes from one grant more than it empties, so that most accounts never
+have more than their holds and grants together; reversals fill grants anew."""
 HOLD_SECONDS_DEFAULT: Final = 900
 HOLD_SECONDS_MAX: Final = 86_400
 

@@ -181,6 +181,7 @@ def posted(
         account.reversals,
         account.billed,
         account.topup,
+        account.used_up,
     )
 
 

@@ -51,6 +51,7 @@ def reverse(
     shares = _from_the_end(usage.shares, before, amount)
     account = _remember(account, usage, Credits(before + amount))
     remaining, lost = _returned(account, shares, usage.accepted_at)
+    account = _not_used_up(account, shares)
     entries = [next_entry(account, "reversal", amount, shares, cause, at)]
     account = posted(account, entries[0], account.grants, remaining)
     overage = Credits(sum([share.credits for share in shares if share.grant_id == OVERAGE]))
@@ -101,6 +102,14 @@ def _returned(
         else:
             remaining[place] = Credits(remaining[place] + share.credits)
     return tuple(remaining), tuple(lost)
+
+
+def _not_used_up(account: Account, shares: Sequence[GrantShare]) -> Account:
+    """Something is left of these grants again: they wait anew to leave when that is used."""
+    if not account.used_up:
+        return account
+    filled = {share.grant_id for share in shares}
+    return account._replace(used_up=tuple([each for each in account.used_up if each.grant_id not in filled]))
 
 
 def _not_owed(account: Account, usage: PastUsage, overage: Credits) -> Account:

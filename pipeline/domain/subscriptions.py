@@ -25,7 +25,7 @@ from pipeline.domain.account import (
 )
 from pipeline.domain.alerts import Alert, rearmed
 from pipeline.domain.credits import NO_CREDITS, Credits
-from pipeline.domain.grants import KIND_PRIORITIES, NEVER, Grant, GrantId
+from pipeline.domain.grants import KIND_PRIORITIES, NEVER, OVERAGE, Grant, GrantId
 from pipeline.domain.holds import settle
 from pipeline.domain.instants import DAY_MS, Instant, format_instant
 from pipeline.domain.ledger import Cause, LedgerEntry, end_grant, post_grant, with_pending
@@ -33,6 +33,7 @@ from pipeline.domain.period import months_after
 from pipeline.domain.plans import Plan, PlanCatalog, plans_in_force
 from pipeline.domain.reasons import Reason
 from pipeline.domain.usage import AccountId
+from pipeline.domain.used_up import tidied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,8 @@ def advance(
             account, entry = post_grant(account, grant, _cause_of(grant.grant_id, cause), at)
             account = rearmed(account, plans_in_force(catalogs, at)[account.subscription.plan_id])
             booked.entries.append(entry)
+        if account.next_boundary <= at:  # It was woken up for a top-up, which is the caller's to consider.
+            account = _with_subscription(account, account.subscription)
     return account, booked
 
 
@@ -133,7 +136,7 @@ def upgrade(account: Account, old: Plan, new: Plan, cause: Cause, at: Instant) -
     else:
         account = _closed_period(account, old, at, booked)
         subscription = _first_period(new, at)
-    account = _with_subscription(account, subscription)
+    account = _by_offer(_with_subscription(account, subscription), new)
     grant_id = f"upgrade:{format_instant(at)[:10]}:{new.plan_id}"
     difference = Credits(new.monthly_credits - old.monthly_credits)
     grant = _monthly(grant_id, new, difference, at, subscription.period_end)
@@ -157,7 +160,7 @@ def close(account: Account, plan: Plan, cause: Cause, at: Instant) -> tuple[Acco
         account, entries = end_grant(account, grant, "void", cause, at)
         booked.entries += entries
     account = _closed_period(account, plan, at, booked)
-    return account._replace(closed=True, next_boundary=NEVER), booked
+    return account._replace(closed=True, next_boundary=NEVER, used_up=()), booked
 
 
 def release(account: Account, hold: Hold, end: Reason, cause: Cause, at: Instant, booked: Booked) -> Account:
@@ -178,8 +181,24 @@ def _begin_period(
     months = before.months_to_end + plan.period_months
     end = months_after(before.anchor, months)
     subscription = Subscription(plan.plan_id, before.anchor, months, at, end, plan.plan_id)
-    account = _with_subscription(account, subscription)
+    account = _by_offer(tidied(_with_subscription(account, subscription), at), plan)
     return _with_monthly_grant(account, plan, _cause_of(plan.plan_id, cause), at, booked)
+
+
+def _by_offer(account: Account, plan: Plan) -> Account:
+    """On a plan that has no price for overage protection is on again, and holds keep what they took from grants: so
+    nothing is ever used that nobody can bill. Whoever comes back to a plan that has one turns it off anew."""
+    if plan.overage_price is not None:
+        return account
+    holds = tuple([_within_grants(each) for each in account.holds])
+    return account._replace(policy=replace(account.policy, overage_ceiling=None), holds=holds)
+
+
+def _within_grants(hold: Hold) -> Hold:
+    last = hold.shares[-1] if hold.shares else None
+    if last is None or last.grant_id != OVERAGE:
+        return hold
+    return replace(hold, credits=Credits(hold.credits - last.credits), shares=hold.shares[:-1])
 
 
 def _closed_period(account: Account, plan: Plan, at: Instant, booked: Booked) -> Account:

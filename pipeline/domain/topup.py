@@ -11,8 +11,9 @@ from typing import Final
 from pipeline.domain.account import Account
 from pipeline.domain.credits import NO_CREDITS, Credits
 from pipeline.domain.instants import HOUR_MS, Instant
-from pipeline.domain.plans import Plan
+from pipeline.domain.plans import Pack, Plan
 from pipeline.domain.usage import AccountId
+from pipeline.domain.used_up import with_place
 
 BACK_OFF_FIRST_MS: Final = HOUR_MS
 """After a decline; it doubles with each one that follows."""
@@ -37,17 +38,33 @@ class TopupOrder:
 
 
 def considered(account: Account, plan: Plan, at: Instant) -> tuple[Account, TopupOrder | None]:
-    """After the account has changed: an order if it has just fallen below its threshold, and may buy."""
+    """After the account has changed: an order if it has just fallen below its threshold, and may buy.
+
+    No order is made for whose credits there is no place (`used_up.with_place`). After a decline the account wakes up
+    when the back-off is over, if that is what it waits for.
+    """
     chosen, state = account.policy.topup, account.topup
     if chosen is None or account.closed:
         return account, None
     left = Credits(account.posted - account.held)
     if left >= chosen.threshold:
         return (account if state.armed else account._replace(topup=state._replace(armed=True))), None
-    pack = plan.packs.get(chosen.pack_id)
-    may_buy = state.armed and not state.open_order and at >= state.not_before
-    if pack is None or not may_buy or state.bought + pack.credits > chosen.credits_max:
+    if not state.armed or state.open_order:
         return account, None
+    if at < state.not_before:
+        return account._replace(next_boundary=min(account.next_boundary, state.not_before)), None
+    pack = plan.packs.get(chosen.pack_id)
+    if pack is None or state.bought + pack.credits > chosen.credits_max:
+        return account, None
+    roomy = with_place(account, at)
+    return (account, None) if roomy is None else _ordered(roomy, plan, pack, left, at)
+
+
+def _ordered(
+    account: Account, plan: Plan, pack: Pack, left: Credits, at: Instant
+) -> tuple[Account, TopupOrder]:
+    chosen, state = account.policy.topup, account.topup
+    assert chosen is not None, "who buys has chosen what"
     number = state.orders + 1
     state = state._replace(orders=number, open_order=number, open_credits=pack.credits, armed=False)
     order = TopupOrder(

@@ -5,7 +5,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from pipeline.domain.account import Account, available
-from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused, Reversal
+from pipeline.domain.answers import Answer, HoldState, Obeyed, PlanChange, Refused, Reversal, TopupAnswered
 from pipeline.domain.commands import CaptureHold, Command, PlaceHold, Publication, ReleaseHold
 from pipeline.domain.credits import NO_CREDITS, format_credits
 from pipeline.domain.instants import format_instant
@@ -19,10 +19,10 @@ from schemas.topics import COMMAND_RESULTS
 def command_result(command: Command, answer: Answer, account: Account | None, place: Place) -> OutRecord:
     """The answer to a command. Where credits were missing it says how many, and when there will be more."""
     match answer:
-        case Obeyed(hold=hold, plan_change=change, reversal=reversal):
+        case Obeyed(hold=hold, plan_change=change, reversal=reversal, topup=topup):
             outcome, reason, detail, shortage = "accepted", "", "", None
         case Refused(reason, detail, required):
-            outcome, hold, change, reversal = "refused", None, None, None
+            outcome, hold, change, reversal, topup = "refused", None, None, None, None
             shortage = None if required is None or account is None else written_shortage(account, required)
         case _:
             assert_never(answer)
@@ -32,6 +32,7 @@ def command_result(command: Command, answer: Answer, account: Account | None, pl
         "plan_change": None if change is None else _plan_change(change),
         "reversal": None if reversal is None else _reversal(reversal),
         "shortage": shortage,
+        "topup": None if topup is None else _topup(topup),
     }
     return _command_record(
         command, (outcome, outcome, reason, detail), told, account, place, first_offset=place.offset
@@ -93,6 +94,7 @@ _NOTHING_TOLD: Final[dict[str, Any]] = {
     "publication": None,
     "reversal": None,
     "shortage": None,
+    "topup": None,
 }
 
 
@@ -149,6 +151,15 @@ def _reversal(reversal: Reversal) -> dict[str, Any]:
         "expired": format_credits(reversal.expired),
         "overage": format_credits(reversal.overage),
         "recharged": None if recharged is None else format_credits(recharged),
+    }
+
+
+def _topup(topup: TopupAnswered) -> dict[str, Any]:
+    not_before = topup.not_before
+    return {
+        "order": topup.order,
+        "result": "succeeded" if not_before is None else "declined",
+        "not_before": None if not_before is None else format_instant(not_before),
     }
 
 

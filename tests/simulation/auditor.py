@@ -21,7 +21,8 @@ from tests.simulation.auditor_schedule import AuditedBook, AuditedPlans, Audited
 from tests.simulation.auditor_topup import AuditedTopup
 
 DEFAULT_PRIORITY = {"monthly": 10, "promotional": 20, "goodwill": 30, "prepaid": 40}
-LIVE_GRANTS_MAX = 256
+REMEMBERED_MS = 35 * 24 * 3_600_000
+"""How long a charge can be taken back, at most."""
 WANT_OF_CREDITS = {"plan_paused", "credits_exhausted", "insufficient_credits"}
 NOTHING = Decimal(0)
 
@@ -38,6 +39,9 @@ class AuditRules:
     late_ms: int = 35 * 24 * 3_600_000
     ahead_ms: int = 300_000
     event_bytes_max: int = 262_144
+    grants_max: int = 256
+    holds_max: int = 1000
+    hold_shares_max: int = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class AuditedGrant:
     created_ms: int
     amount: Decimal = NOTHING
     begun: bool = False
+    empty_ms: int | None = None
+    """When it was first seen with nothing left nor held, and has been so since."""
 
     def burns_before(self) -> tuple[int, bool, int, int, str]:
         return (self.priority, self.expires_ms is None, self.expires_ms or 0, self.created_ms, self.grant_id)
@@ -268,14 +274,60 @@ class AuditedAccount:
                 self.state(at_ms, begun=False)
                 self.plan = self.next_plan
                 self.start_ms, self.months = at_ms, self.months + 1
+                self.mind_the_offer(at_ms)
+                self.look_for_empty(at_ms)
                 self.monthly(at_ms)
             for grant in sorted(self.grants, key=lambda each: each.grant_id):
                 if not grant.begun and grant.effective_ms == at_ms:
                     self.begin_grant(grant, at_ms)
         self.grants = [g for g in self.grants if g.expires_ms is None or g.expires_ms > clock_ms]
 
+    def mind_the_offer(self, at_ms: int) -> None:
+        """Without a price there is no overage: not for use, nor for holds."""
+        if self.schedule.plans_at(at_ms).overage_prices[self.plan] is None:
+            self.ceiling = None
+            for hold in self.holds.values():
+                hold.beyond = NOTHING
+
+    def snapshot(self) -> Callable[[], None]:
+        """Call what it returns to have the grants as they are now."""
+        before = [(grant, grant.remaining, grant.empty_ms) for grant in self.grants]
+
+        def undo() -> None:
+            self.grants = [grant for grant, _, _ in before]
+            for grant, remaining, empty_ms in before:
+                grant.remaining, grant.empty_ms = remaining, empty_ms
+
+        return undo
+
+    def look_for_empty(self, at_ms: int) -> None:
+        """What nobody can give back to any more is let go; what is empty by now is noted."""
+        held = [grant for hold in self.holds.values() for grant, part in hold.taken if part]
+        for grant in self.grants:
+            empty = grant.begun and not grant.remaining and not any(grant is each for each in held)
+            if not empty or not grant.counts_at(at_ms):
+                grant.empty_ms = None
+            elif grant.empty_ms is None:
+                grant.empty_ms = at_ms
+        self.grants = [g for g in self.grants if g.empty_ms is None or at_ms - g.empty_ms <= REMEMBERED_MS]
+
+    def make_place(self, grants_max: int, at_ms: int) -> bool:
+        """Whether one more grant may come; the longest empty one goes for it. If none may, nothing changes."""
+        undo = self.snapshot()
+        self.look_for_empty(at_ms)
+        while len(self.grants) + self.topup.is_open >= grants_max:
+            empty = [grant for grant in self.grants if grant.empty_ms is not None]
+            if not empty:
+                undo()
+                return False
+            first = min(empty, key=lambda each: (each.empty_ms, each.burns_before()))
+            self.grants = [grant for grant in self.grants if grant is not first]
+        return True
+
     def is_due(self, clock_ms: int) -> bool:
         """Whether time alone has changed something."""
+        if self.topup.is_over(clock_ms):
+            return not self.closed
         ends = [grant.expires_ms for grant in self.grants if grant.expires_ms is not None]
         return not self.closed and min([self.next_ms(), *ends]) <= clock_ms
 
@@ -415,7 +467,10 @@ class Auditor:
 
     def _look_at_topup(self, account: AuditedAccount) -> None:
         if not account.closed:
-            account.topup.look(account.left(self.clock_ms), self._plans.packs[account.plan], self.clock_ms)
+            account.topup.look(
+                account.left(self.clock_ms), self._plans.packs[account.plan], self.clock_ms,
+                lambda: account.make_place(self.rules.grants_max, self.clock_ms),
+            )  # fmt: skip
 
     def _verdict(self, claim: UsageClaim | CommandClaim | PublicationClaim) -> Verdict:
         repeated = self._repeated(claim)
@@ -553,15 +608,19 @@ class Auditor:
         if new == account.next_plan:
             return "plan_unchanged"
         more = credits_[new] - credits_[account.plan]
-        if more <= 0:
+        cannot_bill = self._plans.overage_prices[new] is None and account.overage
+        if more <= 0 or cannot_bill:
             account.next_plan = new
             return ""
+        if not account.make_place(self.rules.grants_max, self.clock_ms):
+            return "too_many_grants"
         was_free = account.plan in self._plans.free
         if was_free:
             account.state(self.clock_ms, begun=True)
         account.plan = account.next_plan = new
         if was_free:
             account.begin(self.clock_ms)
+        account.mind_the_offer(self.clock_ms)
         account.grant("upgrade", "monthly", more, now_ms=self.clock_ms, expires_ms=account.end_ms)
         return ""
 
@@ -582,6 +641,8 @@ class Auditor:
         data, name = claim.data, claim.data["hold_id"]
         if name in account.holds or self._ended(account, name):
             return "hold_exists"
+        if len(account.holds) >= self.rules.holds_max:
+            return "too_many_holds"
         available, book = account.available(self.clock_ms), self.schedule.book_at(self.clock_ms)
         cost: Decimal = data["amount"]
         if "usage" in data:
@@ -593,7 +654,12 @@ class Auditor:
         if cost > available:
             account.note_denial(self.clock_ms)
             return self._denial(account, available)
+        undo = account.snapshot()
         taken, beyond = _burn(account.usable(self.clock_ms), cost)
+        shares = sum(len(hold.taken) + (hold.beyond > 0) for hold in account.holds.values())
+        if shares + len(taken) + (beyond > 0) > self.rules.hold_shares_max:
+            undo()
+            return "too_many_holds"
         account.holds[name] = AuditedHold(taken, self.clock_ms + data["seconds"] * 1000, beyond, book)
         return ""
 
@@ -668,15 +734,14 @@ class Auditor:
         price = books[0].price(usage.service, usage.data)
         if price is None:
             return "unpriced"
-        before = [(grant, grant.remaining) for grant in account.grants]
+        undo = account.snapshot()
         totals = (account.overage, account.used, account.taken_back_in_period, dict(account.returned))
         charge.take_back(charge.cost, account, self.clock_ms)
         cost, available = price * usage.images, account.available(self.clock_ms)
         if cost > available:
             charge.taken_back = NOTHING
             account.overage, account.used, account.taken_back_in_period, account.returned = totals
-            for grant, remaining in before:
-                grant.remaining = remaining
+            undo()
             return self._denial(account, available)
         self._charge(usage, account, cost, *_burn(account.usable(self.clock_ms), cost))
         return ""
@@ -696,12 +761,15 @@ class Auditor:
         data = claim.data
         if any(grant.grant_id == data["grant_id"] for grant in account.grants):
             return "grant_exists"
-        if len(account.grants) >= LIVE_GRANTS_MAX:
-            return "too_many_grants"
         expires = data.get("expires_ms")
         if data["kind"] == "prepaid" and "expires_at" not in data:
             expires = months_after(max(self.clock_ms, data.get("effective_ms") or 0), 12)
-        if expires is not None and expires <= self.clock_ms:
+        ended = expires is not None and expires <= self.clock_ms
+        undo = account.snapshot()
+        if not account.make_place(self.rules.grants_max, self.clock_ms):
+            return "too_many_grants"
+        if ended:
+            undo()
             return "grant_expired"
         account.grant(
             data["grant_id"], data["kind"], data["amount"], now_ms=self.clock_ms, expires_ms=expires,
@@ -725,6 +793,7 @@ class Auditor:
         if isinstance(given, str):
             return given
         if given:
+            account.look_for_empty(self.clock_ms)
             ends = months_after(self.clock_ms, 12)
             account.grant(f"topup:{order}", "prepaid", given, now_ms=self.clock_ms, expires_ms=ends)
         return ""

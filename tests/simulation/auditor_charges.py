@@ -45,6 +45,8 @@ class AuditedCharge:
                 self._owe_less(back, account)
             elif any(grant is each for each in account.grants) and grant.counts_at(now_ms):
                 grant.remaining += back
+                if back:
+                    grant.empty_ms = None
         assert due == NOTHING
         self.taken_back += amount
         account.used -= amount

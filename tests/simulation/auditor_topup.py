@@ -1,6 +1,6 @@
 """Automatic top-up as the auditor works it out: when an account must buy, and what the answers to its orders do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,8 @@ class AuditedTopup:
     bought: Decimal = NOTHING
     declines: int = 0
     not_before_ms: int = 0
+    sleeps: bool = False
+    """It would have bought, were it not for the back-off."""
 
     def configure(self, chosen: Mapping[str, Any] | None, packs: Mapping[str, Decimal]) -> str:
         """Returns why it is refused."""
@@ -37,16 +39,31 @@ class AuditedTopup:
     def begin_period(self) -> None:
         self.armed, self.bought = True, NOTHING
 
-    def look(self, left: Decimal, packs: Mapping[str, Decimal], now_ms: int) -> None:
+    def is_over(self, now_ms: int) -> bool:
+        """Whether a back-off has ended since the last look, so that an idle account must look."""
+        return self.sleeps and now_ms >= self.not_before_ms
+
+    def look(
+        self, left: Decimal, packs: Mapping[str, Decimal], now_ms: int, has_place: Callable[[], bool]
+    ) -> None:
         """After a record that has changed the account: buy, if it fell below the threshold."""
+        self.sleeps = False
         if self.chosen is None:
             return
         if left >= Decimal(str(self.chosen["threshold"])):
             self.armed = True
             return
+        if self.is_open or not self.armed:
+            return
+        self.sleeps = now_ms < self.not_before_ms
         pack = packs.get(self.chosen["pack"])
-        waits = self.is_open or not self.armed or now_ms < self.not_before_ms
-        if pack is None or waits or self.bought + pack > Decimal(str(self.chosen["credits_max_per_period"])):
+        if (
+            pack is None
+            or self.sleeps
+            or self.bought + pack > Decimal(str(self.chosen["credits_max_per_period"]))
+        ):
+            return
+        if not has_place():
             return
         self.orders.append(pack)
         self.is_open, self.armed = True, False

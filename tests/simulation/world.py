@@ -6,9 +6,12 @@ cut anew), a restart that knows only the changelog's bytes. The auditor reads th
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import schemas
 from pipeline.domain.instants import HOUR_MS, format_instant, parse_instant
@@ -27,7 +30,7 @@ from tests.builders import (
     record,
     usage,
 )
-from tests.simulation.auditor import Auditor, AuditRules, Verdict, rules_from_plan_file
+from tests.simulation.auditor import Auditor, Verdict, rules_from_plan_file
 
 ACCOUNTS = 5
 STEPS_MS = (0, 0, 0, 0, 1, 1, 1000, 1000, HOUR_MS, 9 * HOUR_MS, 60 * HOUR_MS)
@@ -294,13 +297,30 @@ def play(seed: int, count: int = 120) -> tuple[Partition, list[Verdict], Auditor
     """One world: the core with crashes and restarts, and the auditor over the same log."""
     random = Random(seed)
     log = [record(event, offset=offset, at=at) for offset, (at, event) in enumerate(events(random, count))]
-    auditor = Auditor(_rules())
+    rules, is_narrow = rules_from_plan_file(PLANS, {"test-key": SECRET}), seed % 3 == 2
+    if is_narrow:
+        rules = replace(
+            rules, grants_max=NARROW_GRANTS, holds_max=NARROW_HOLDS, hold_shares_max=NARROW_SHARES
+        )
+    auditor = Auditor(rules)
     verdicts = [auditor.judge(each.timestamp, each.key, each.value, each.headers) for each in log]
-    return _run(random, log), verdicts, auditor
+    with _narrow() if is_narrow else nullcontext():
+        return _run(random, log), verdicts, auditor
 
 
-def _rules() -> AuditRules:
-    return rules_from_plan_file(PLANS, {"test-key": SECRET})
+NARROW_GRANTS, NARROW_HOLDS, NARROW_SHARES = 4, 3, 4
+"""Most grants, open holds, and shares of holds that an account has in one world of three: there accounts are full."""
+
+
+@contextmanager
+def _narrow() -> Iterator[None]:
+    domain = "pipeline.domain"
+    with (
+        patch(f"{domain}.used_up.GRANTS_MAX", NARROW_GRANTS),
+        patch(f"{domain}.hold_commands.HOLDS_MAX", NARROW_HOLDS),
+        patch(f"{domain}.hold_commands.HOLD_SHARES_MAX", NARROW_SHARES),
+    ):
+        yield
 
 
 def _run(random: Random, log: list[Record]) -> Partition:

@@ -23,6 +23,11 @@ from tests.contract.examples import example
         ("capture_repeated", 0, "10 credits charged, balance 40"),
         ("hold_refused", 4, "required 80, available 40, resets at 2026-12-23T12:00:00.000Z, balance 40"),
         ("change_plan", 0, "plan starter from 2026-12-23T12:00:00.000Z, balance 40"),
+        (
+            "topup_declined",
+            0,
+            "top-up order 7 declined, no other before 2026-11-23T14:00:20.000Z, balance 40",
+        ),
         ("refused", 4, "unknown_grant: expected a live grant, got 'nothing', balance 137"),
         ("duplicate", 0, "open  balance 137"),
     ],

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 
 from pipeline.domain.instants import HOUR_MS, format_instant, parse_instant
-from tests.builders import NOON, SQUARE, TICK, Partition, command, issue_grant, open_account, usage
+from tests.builders import (
+    NOON,
+    SQUARE,
+    TICK,
+    Partition,
+    catalog,
+    command,
+    issue_grant,
+    open_account,
+    publication,
+    usage,
+)
 
 BOUNDARY = parse_instant("2026-12-23T12:00:00Z")
 
@@ -115,6 +126,48 @@ def test_a_plan_without_a_price_for_it_offers_no_overage() -> None:
     partition = opened("free")
     (result,) = partition.fold(configure(overage_ceiling="100"))
     assert (result["outcome"], result["reason"]) == ("refused", "overage_not_offered")
+
+
+def test_on_a_plan_without_a_price_for_it_protection_is_on_again_and_nothing_is_billed() -> None:
+    partition = opened(overage_ceiling="100")
+    use(partition, 520)
+    partition.fold(command("change_plan", {"plan": "free"}, command_id="down"))
+    (metered, denied) = use(partition, 50, 1, at=BOUNDARY)
+    assert (metered["outcome"], denied["reason"]) == ("metered", "plan_paused")
+    assert partition.of("balances")[-1]["overage_ceiling"] is None
+    partition.fold(TICK, at=parse_instant("2027-01-23T12:00:00Z"))
+    bills = [
+        (each["overage"], each["overage_price"], each["overage_amount"])
+        for each in partition.of("statements")
+    ]
+    assert bills == [("20", "0.03", "0.6"), ("0", None, "0")]
+
+
+def test_a_hold_keeps_what_grants_gave_when_its_plan_has_no_price_for_overage_any_more() -> None:
+    partition = opened("free")
+    partition.fold(command("change_plan", {"plan": "starter"}, command_id="up"))
+    partition.fold(configure(overage_ceiling="100"), issue_grant("8"))
+    use(partition, 500, at=BOUNDARY - HOUR_MS)
+    partition.fold(command("change_plan", {"plan": "free"}, command_id="down", at=BOUNDARY), at=BOUNDARY - 1)
+    hold = {"hold_id": "h", "credits": "30", "seconds": 7200}
+    partition.fold(command("hold", hold, command_id="h", at=BOUNDARY), at=BOUNDARY - 1)
+    assert partition.of("balances")[-1]["holds"][0]["credits"] == "30"
+    partition.fold(TICK, at=BOUNDARY)
+    newest = partition.of("balances")[-1]
+    assert (newest["holds"][0]["credits"], newest["held"], newest["available"]) == ("8", "8", "50")
+
+
+def test_an_upgrade_to_a_plan_that_could_not_bill_booked_overage_waits_for_the_boundary() -> None:
+    larger = catalog("larger", effective_from=NOON + HOUR_MS, large="9000")
+    larger["plans"][-1].pop("overage_price")
+    partition = opened(overage_ceiling="100")
+    partition.fold(publication(larger))
+    use(partition, 501, at=NOON + HOUR_MS)
+    up = command("change_plan", {"plan": "large"}, command_id="up")
+    answer = partition.fold(up, at=NOON + HOUR_MS)[-1]
+    assert answer["plan_change"] == {"plan": "large", "effective_at": "2026-12-23T12:00:00.000Z"}
+    partition.fold(TICK, at=BOUNDARY)
+    assert partition.of("statements")[-1]["overage_amount"] == "0.03"
 
 
 def test_protection_can_be_turned_on_again() -> None:

@@ -126,6 +126,40 @@ def test_after_a_decline_it_waits_longer_each_time_and_then_asks_for_the_same_cr
         assert orders(partition)[-1] == order + 1
 
 
+def test_the_answer_to_a_decline_says_when_the_next_order_may_come() -> None:
+    partition = opened()
+    use(partition, 80)
+    told = [
+        answer(partition, order, "declined", NOON + hours * HOUR_MS)["topup"] for order, hours in ((1, 0),)
+    ]
+    assert told == [{"order": 1, "result": "declined", "not_before": "2026-11-23T13:00:00.000Z"}]
+    partition.fold(TICK, at=NOON + HOUR_MS)
+    assert answer(partition, 2, at=NOON + HOUR_MS)["topup"] == {
+        "order": 2, "result": "succeeded", "not_before": None,
+    }  # fmt: skip
+
+
+def test_an_idle_account_asks_again_by_a_tick_when_its_back_off_is_over() -> None:
+    partition = opened()
+    use(partition, 80)
+    answer(partition, 1, "declined")
+    partition.fold(TICK, at=NOON + HOUR_MS - 1)
+    assert orders(partition) == [1]
+    partition.fold(TICK, at=NOON + HOUR_MS)
+    partition.fold(TICK, at=NOON + HOUR_MS)
+    assert orders(partition) == [1, 2]
+
+
+def test_an_account_that_needs_no_pack_any_more_sleeps_through_the_end_of_its_back_off() -> None:
+    partition = opened()
+    use(partition, 80)
+    answer(partition, 1, "declined")
+    partition.fold(issue_grant("100", grant_id="gift"))
+    rows = dict(partition.accounts)
+    partition.fold(TICK, at=NOON + 2 * HOUR_MS)
+    assert (orders(partition), partition.accounts) == ([1], rows)
+
+
 def test_an_account_that_is_refused_everything_buys_when_its_back_off_is_over() -> None:
     partition = opened("60")
     use(partition, 60)
