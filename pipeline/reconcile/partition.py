@@ -69,16 +69,20 @@ class PartitionCheck:
 
     def run(self) -> PartitionReport:
         """Everything; differences go to `findings`."""
-        self._read_input()
+        topups = Topups(
+            partition=self.table.partition,
+            findings=self.findings,
+            whole=self._is_whole(TOPUP_ORDERS),
+            results_whole=self._is_whole(COMMAND_RESULTS),
+        )
+        self._read_input(topups)
         self._compare(METERED, self._metered)
         self._compare(DEAD, self._dead_letter)
         self._compare(ALERTS, Alerts(findings=self.findings).read)
-        topups = Topups(
-            partition=self.table.partition, findings=self.findings, whole=self._is_whole(TOPUP_ORDERS)
-        )
         self._compare(TOPUPS, topups.read)
         for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
             self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
+            topups.answered(result)
         chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES))
         statements = Statements(
             partition=self.table.partition,
@@ -86,9 +90,10 @@ class PartitionCheck:
             whole=self._is_whole(ACCOUNT_STATEMENTS),
             entries_whole=chains.whole,
         )
-        self._compare(STATEMENTS, statements.read)
+        self._compare(STATEMENTS, lambda statement: self._statement(statements, topups, statement))
         self._compare(ENTRIES, lambda entry: self._entry(chains, statements, topups, entry))
         statements.finish(self.table.rows)
+        topups.finish()
         self._check_answers()
         check_balances(self.log, self.table, self.warehouse, chains.newest, self.findings)
         watermark = self.table.next_offset
@@ -105,7 +110,7 @@ class PartitionCheck:
     def _is_whole(self, topic: str) -> bool:
         return self.log.start_of(topic, self.table.partition) == 0
 
-    def _read_input(self) -> None:
+    def _read_input(self, topups: Topups) -> None:
         self.low = self.log.start_of(ACCOUNT_EVENTS, self.table.partition)
         size = max(self.table.next_offset - self.low, 0)
         self.inputs, self.answers = bytearray(size), bytearray(size)
@@ -115,6 +120,7 @@ class PartitionCheck:
             if place >= size:
                 break
             self.inputs[place] = kind_of(message)
+            topups.see(message)
         if ticks := self.inputs.count(TIME):
             self.outcomes["tick"] = ticks
 
@@ -130,6 +136,10 @@ class PartitionCheck:
 
     def _dead_letter(self, record: dict[str, Any]) -> None:
         self._answered(DEAD.topic, record, "dead_letter", record["event_id"])
+
+    def _statement(self, statements: Statements, topups: Topups, statement: dict[str, Any]) -> None:
+        statements.read(statement)
+        topups.closed(statement)
 
     def _entry(self, chains: Chains, statements: Statements, topups: Topups, entry: dict[str, Any]) -> None:
         amount = chains.follow(entry)

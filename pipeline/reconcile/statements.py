@@ -69,6 +69,8 @@ class Statements:
         self._expect(name, offset, "closing", opening + difference, closing)
         owed = _money(record["overage"], record)
         self._expect(name, offset, "overage_amount", owed, Decimal(record["overage_amount"]))
+        if micros(record["overage"]):
+            self._expect(name, offset, "a price for overage", True, record["overage_price"] is not None)  # noqa: FBT003
         account = self._account(name)
         self._follow_returns(account, record)
         before = account.newest
