@@ -8,8 +8,9 @@ prices' and nothing else's. Memory holds one partition at a time: twice its acco
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import islice
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
@@ -18,17 +19,29 @@ from pipeline.boundaries import Boundaries
 from pipeline.client.schedule import DeploymentReader
 from pipeline.domain.credits import NO_CREDITS, Credits, parse_credits
 from pipeline.domain.instants import HOUR_MS
+from pipeline.domain.plans import plans_in_force
+from pipeline.domain.usage import AccountId
 from pipeline.emit import OutRecord
 from pipeline.evidence import wanted
 from pipeline.kafka import Message
 from pipeline.metering import Batch, Core, Folded, LogRecord, PartitionView, initial_cursor
+from pipeline.published import plan_catalog
 from pipeline.settings import Settings
 from pipeline.state import (
+    decode_account,
     identity_accepted_at_ms,
     next_boundary_ms,
+    plan_catalog_key,
 )
 from pipeline.what_if_schedule import Change, Live, as_begun, changed
-from schemas.topics import ACCOUNT_ALERTS, ACCOUNT_EVENTS, COMMAND_RESULTS, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_ALERTS,
+    ACCOUNT_EVENTS,
+    ACCOUNT_STATEMENTS,
+    COMMAND_RESULTS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+)
 
 SLICE_RECORDS: Final = 5000
 """Folded at once, in each of the two runs."""
@@ -47,6 +60,15 @@ class Tally:
     """Usage and holds for which there were not enough credits."""
     limit_at: str | None = None
     """When that first happened."""
+    overage: Credits = NO_CREDITS
+    """Used beyond all grants, less what was taken back of it."""
+    money: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    """What that costs, by currency, exact: as statements bill it, and the running period by the plan in force."""
+
+    def owe(self, amount: Decimal, currency: str) -> None:
+        """Add to what overage costs; below zero what is given back."""
+        if amount:
+            self.money[currency] = self.money.get(currency, Decimal(0)) + amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,19 @@ class Comparison:
     @property
     def difference(self) -> Credits:
         return Credits(self.after.used - self.before.used)
+
+    @property
+    def money_difference(self) -> dict[str, Decimal]:
+        return money_difference(self.before, self.after)
+
+
+def money_difference(before: Tally, after: Tally) -> dict[str, Decimal]:
+    """How much more overage would cost, by currency; empty where nothing differs."""
+    found = {
+        currency: after.money.get(currency, Decimal(0)) - before.money.get(currency, Decimal(0))
+        for currency in sorted(before.money.keys() | after.money.keys())
+    }
+    return {currency: amount for currency, amount in found.items() if amount}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +154,8 @@ def compare(
     ended, stands = recorded.cursor, live.cursor
     if (ended.digest, ended.partition_seq) != (stands.digest, stands.partition_seq):
         result.unlike_the_table.append(live.partition)
+    recorded.bill_running_periods()
+    other.bill_running_periods()
     _add(result, ended.partition_seq, recorded, other)
 
 
@@ -128,6 +165,9 @@ def _add(result: Result, records: int, recorded: "_Run", other: "_Run") -> None:
     for total, run in ((result.before, recorded), (result.after, other)):
         total.used = Credits(total.used + sum(each.used for each in run.tallies.values()))
         total.denied += sum(each.denied for each in run.tallies.values())
+        total.overage = Credits(total.overage + sum(each.overage for each in run.tallies.values()))
+        for currency, amount in [each for tally in run.tallies.values() for each in tally.money.items()]:
+            total.owe(amount, currency)
         limits = [each.limit_at for each in (total, *run.tallies.values()) if each.limit_at is not None]
         total.limit_at = min(limits, default=None)
     for account in recorded.tallies.keys() | other.tallies.keys():
@@ -196,9 +236,23 @@ class _Run:
         self._identities.add(folded.identities, folded.cursor.clock_ms)
         self.cursor = folded.cursor
 
+    def bill_running_periods(self) -> None:
+        """At the end: overage that no statement has billed yet, at the price of the plans in force."""
+        keys = [plan_catalog_key(ref.version) for ref in self.cursor.plan_catalogs]
+        plans = plans_in_force([plan_catalog(self._published[key]) for key in keys], self.cursor.clock_ms)
+        for name, tally in self.tallies.items():
+            if not tally.overage and not tally.money:
+                continue
+            account = decode_account(AccountId(name), self.accounts[name.encode()])
+            plan = plans[account.subscription.plan_id]
+            tally.owe(_in_money(account.totals.overage, plan.overage_price), plan.currency)
+            for billed in account.billed:
+                price = None if billed.price is None else Decimal(billed.price)
+                tally.owe(-_in_money(billed.returned, price), billed.currency)
+
     def _count(self, record: OutRecord) -> None:
-        if record.topic not in _COUNTED:
-            return
+        if record.topic not in _COUNTED or (record.topic == LEDGER_ENTRIES and _OVERAGE not in record.value):
+            return  # Most entries are of no interest; reading each would cost as much as all the rest.
         said = orjson.loads(record.value)
         tally = self.tallies.get(said["account_id"])
         if tally is None:
@@ -210,11 +264,31 @@ class _Run:
                 self._past[said["offset"]] = record.value
         elif record.topic == COMMAND_RESULTS:
             tally.denied += said["shortage"] is not None
-        elif said["kind"] == "limit_reached" and tally.limit_at is None:
-            tally.limit_at = said["accepted_at"]
+        elif record.topic == ACCOUNT_ALERTS:
+            if said["kind"] == "limit_reached" and tally.limit_at is None:
+                tally.limit_at = said["accepted_at"]
+        else:
+            _count_overage(tally, said)
 
 
-_COUNTED: Final = frozenset({METERED_RECORDS, COMMAND_RESULTS, ACCOUNT_ALERTS})
+def _count_overage(tally: Tally, said: dict[str, Any]) -> None:
+    """Of an entry the credits, of a statement what they cost."""
+    if "entry_seq" in said:
+        tally.overage = Credits(tally.overage + parse_credits(said["credits"]))
+        return
+    tally.owe(Decimal(said["overage_amount"]), said["currency"])
+    for each in said["overage_returns"]:
+        tally.owe(-Decimal(each["amount"]), each["currency"])
+
+
+_COUNTED: Final = frozenset(
+    {METERED_RECORDS, COMMAND_RESULTS, ACCOUNT_ALERTS, LEDGER_ENTRIES, ACCOUNT_STATEMENTS}
+)
+_OVERAGE: Final = b'"kind":"overage"'
+
+
+def _in_money(amount: Credits, price: Decimal | None) -> Decimal:
+    return Decimal(0) if price is None else Decimal(amount).scaleb(-6) * price
 
 
 class _Identities:

@@ -9,6 +9,8 @@ from pipeline.cli.commanding import Json
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from pipeline.what_if import Comparison, Result, Tally
     from pipeline.what_if_schedule import Change
 
@@ -97,6 +99,7 @@ def _in_force(kind: contents.Kind) -> str:
 
 def _as_json(result: "Result") -> dict[str, Any]:
     from pipeline.domain.credits import format_credits
+    from pipeline.what_if import money_difference
 
     difference = result.after.used - result.before.used
     return {
@@ -107,12 +110,14 @@ def _as_json(result: "Result") -> dict[str, Any]:
         "before": _tally(result.before),
         "after": _tally(result.after),
         "difference": format_credits(difference),
+        "money_difference": _money(money_difference(result.before, result.after)),
         "changed": [
             {
                 "account_id": each.account_id,
                 "before": _tally(each.before),
                 "after": _tally(each.after),
                 "difference": format_credits(each.difference),
+                "money_difference": _money(each.money_difference),
             }
             for each in result.changed
         ],
@@ -122,7 +127,22 @@ def _as_json(result: "Result") -> dict[str, Any]:
 def _tally(tally: "Tally") -> dict[str, Any]:
     from pipeline.domain.credits import format_credits
 
-    return {"used": format_credits(tally.used), "denied": tally.denied, "limit_at": tally.limit_at}
+    return {
+        "used": format_credits(tally.used),
+        "denied": tally.denied,
+        "limit_at": tally.limit_at,
+        "overage": format_credits(tally.overage),
+        "money": _money(tally.money),
+    }
+
+
+def _money(amounts: "dict[str, Decimal]") -> dict[str, str]:
+    """By currency, exact, without trailing zeros."""
+    return {currency: format(amount.normalize(), "f") for currency, amount in sorted(amounts.items())}
+
+
+def _money_words(amounts: "dict[str, Decimal]") -> str:
+    return " + ".join(f"{amount} {currency}" for currency, amount in _money(amounts).items()) or "0"
 
 
 def _write(result: "Result", limit: int) -> None:
@@ -134,6 +154,8 @@ def _write(result: "Result", limit: int) -> None:
     used = [format_credits(each.used) for each in (result.before, result.after)]
     write(f"credits used  {used[0]} → {used[1]}, difference {difference}")
     write(f"denied        {result.before.denied} → {result.after.denied}")
+    if result.before.overage or result.after.overage:
+        _write_overage(result.before, result.after)
     new = [each for each in result.changed if each.after.limit_at and not each.before.limit_at]
     write(f"{len(result.changed)} accounts differ, {len(new)} of them would hit their limit and did not")
     if result.changed[:limit]:
@@ -146,6 +168,7 @@ def _write(result: "Result", limit: int) -> None:
             "would be",
             "limit hit",
             "would be hit",
+            "overage costs more",
         )
         write_table(columns, [_row(each) for each in result.changed[:limit]])
     if len(result.changed) > limit:
@@ -161,6 +184,17 @@ def _write(result: "Result", limit: int) -> None:
         write("The run as recorded ends as the live table stands, to its digest.")
 
 
+def _write_overage(before: "Tally", after: "Tally") -> None:
+    from pipeline.cli.output import write
+    from pipeline.domain.credits import format_credits
+    from pipeline.what_if import money_difference
+
+    amounts = [format_credits(each.overage) for each in (before, after)]
+    money = [_money_words(each.money) for each in (before, after)]
+    more = _money_words(money_difference(before, after))
+    write(f"overage       {amounts[0]} → {amounts[1]} credits, {money[0]} → {money[1]}, difference {more}")
+
+
 def _row(each: "Comparison") -> list[object]:
     from pipeline.domain.credits import format_credits
 
@@ -173,4 +207,5 @@ def _row(each: "Comparison") -> list[object]:
         after.denied,
         before.limit_at or "–",
         after.limit_at or "–",
+        _money_words(each.money_difference),
     ]

@@ -1,5 +1,6 @@
 """What-if on many worlds: the same prices and plans make no difference, and what is recorded is what was there."""
 
+from decimal import Decimal
 from random import Random
 
 import orjson
@@ -105,6 +106,29 @@ def test_a_version_that_was_published_is_replaced_where_it_took_force() -> None:
     assert (account, before.used, after.used) == ("acct", 31_000_000, 5_000_000)
     assert (before.denied, after.denied) == (2, 0)  # 50 credits pay 1 + 30, not 30 more, nor a hold of 40.
     assert (before.limit_at, after.limit_at) == ("2026-11-23T13:00:00.000Z", None)
+    assert result.unlike_the_table == []
+
+
+def test_what_overage_would_cost_is_told_in_money_of_closed_and_running_periods() -> None:
+    """Of starter's 500 credits: 510 and 505 images at 1 credit, then 2. A credit beyond costs 0.03 EUR."""
+    month = 31 * 24 * HOUR
+    events_ = [
+        (NOON, open_account("starter")),
+        (NOON, command("configure", {"overage_ceiling": "1000"}, command_id="set")),
+        (NOON, usage("image_analysis", event_id="first", images=510)),
+        (NOON + month, usage("image_analysis", event_id="second", images=505, at=NOON + month)),
+    ]
+    log = [record(event, offset=offset, at=at) for offset, (at, event) in enumerate(events_)]
+    core, live = lived(log)
+    dear = flat_book("any-name", effective_from=0, image_analysis="2")
+    result = Result()
+    compare(core, live, log, [Change(content=dear, is_plans=False, replaces="2026-01", since=None)], result)
+
+    (each,) = result.changed
+    assert (each.before.overage, each.before.money) == (15_000_000, {"EUR": Decimal("0.45")})
+    assert (each.after.overage, each.after.money) == (1_030_000_000, {"EUR": Decimal("30.9")})
+    assert each.money_difference == {"EUR": Decimal("30.45")}
+    assert (result.after.overage, result.after.money) == (each.after.overage, each.after.money)
     assert result.unlike_the_table == []
 
 
