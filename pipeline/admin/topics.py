@@ -14,7 +14,9 @@ from pipeline.kafka import (
     KafkaError,
     KafkaException,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+    TopicPartition,
     admin,
+    list_offsets,
     topic_name,
 )
 from pipeline.settings import Settings
@@ -23,6 +25,9 @@ from schemas.topics import Topic, topics
 REQUEST_SECONDS_MAX: Final = 30
 """For one question to the broker."""
 LISTED_POLL_SECONDS: Final = 0.02
+_NO_LEADER_YET: Final = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART
+})  # fmt: skip
 
 _AT_LEAST: Final = frozenset(
     {"retention.ms", "max.message.bytes", "min.compaction.lag.ms", "delete.retention.ms", "retention.bytes"}
@@ -61,6 +66,7 @@ def ensure_topics(settings: Settings) -> list[str]:
     missing = [topic for topic in wanted if topic.name not in present]
     _create(client, settings, missing)
     _wait_until_listed(client, {topic.name for topic in missing})
+    _wait_until_led(client, settings, missing)
     require_topics(settings)
     return [topic.name for topic in missing]
 
@@ -157,6 +163,23 @@ def _wait_until_listed(client: AdminClient, names: set[str]) -> None:
                 "creating them"
             )
         time.sleep(LISTED_POLL_SECONDS)
+
+
+def _wait_until_led(client: AdminClient, settings: Settings, created: list[Topic]) -> None:
+    """A broker lists a topic before it leads its partitions: whoever asks or publishes at once is sent away."""
+    places = [
+        TopicPartition(topic.name, number) for topic in created for number in range(settings.kafka.partitions)
+    ]
+    until = time.monotonic() + REQUEST_SECONDS_MAX
+    while places:
+        try:
+            list_offsets(client, places, "latest", timeout_seconds=REQUEST_SECONDS_MAX)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > until:
+                raise
+            time.sleep(LISTED_POLL_SECONDS)
+        else:
+            return
 
 
 def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
