@@ -28,7 +28,7 @@ class Program:
     stage: int
     """Of the shutdown: the highest stage ends first, one stage's children together."""
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
-    start_seconds_max: int = 60
+    start_seconds_max: int = 180
     stop_seconds_max: int = 15
     """Between SIGTERM and SIGKILL."""
 

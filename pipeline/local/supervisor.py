@@ -22,7 +22,9 @@ WATCH_SECONDS: Final = 0.2
 HEALTH_SECONDS: Final = 2
 """Between two health checks of all children."""
 UNWELL_SECONDS_MAX: Final = 60
-"""Then the child is killed. Longer than a fault test stops one, and than a broker's recovery after a crash."""
+"""Then a child that was well is killed. Longer than a fault test stops one."""
+STARTING_SECONDS_MAX: Final = 600
+"""Then one that never was well is killed: a broker that reads its whole log after a crash must come to its end."""
 DELAY_SECONDS_FIRST: Final = 0.25
 DELAY_SECONDS_MAX: Final = 15
 STEADY_SECONDS: Final = 20
@@ -36,6 +38,7 @@ class _Watched:
     child: Child
     started: float
     healthy: bool = False
+    was_well: bool = False
     well_at: float = 0.0
     restarts: int = 0
     quick_ends: int = 0
@@ -169,8 +172,10 @@ class Supervisor:
             watched.healthy = watched.child.exit_code() is None and watched.child.program.healthy()
             now = time.monotonic()
             if watched.healthy:
-                watched.well_at = now
-            elif now - watched.well_at > UNWELL_SECONDS_MAX and watched.child.exit_code() is None:
+                watched.well_at, watched.was_well = now, True
+                continue
+            seconds_max = UNWELL_SECONDS_MAX if watched.was_well else STARTING_SECONDS_MAX
+            if now - watched.well_at > seconds_max and watched.child.exit_code() is None:
                 watched.child.signal(signal.SIGKILL)
 
     def _cut_logs(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -78,6 +79,26 @@ def test_a_child_that_is_killed_is_started_again(tmp_path: Path) -> None:
             "another first", lambda: children(tmp_path)[0] if children(tmp_path)[0].pid != first.pid else None
         )
         assert (again.name, again.restarts) == ("first", 1)
+
+
+@pytest.mark.parametrize("was_well", [True, False])
+def test_a_child_that_was_well_is_killed_when_it_is_not_any_more_and_a_slow_start_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, was_well: bool
+) -> None:
+    monkeypatch.setattr("pipeline.local.supervisor.HEALTH_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.local.supervisor.UNWELL_SECONDS_MAX", 0.2)
+    answers = iter([was_well] * 3)
+    home = Home(tmp_path)
+    with home.lock() as lock:
+        group = Group(lock.fileno())
+        supervisor = Supervisor(group, home.logs, lambda _: None)
+        supervisor.start(replace(program(home, "first"), healthy=lambda: next(answers, False)))
+        before = supervisor.child("first")
+
+        assert noticed(lambda: before.exit_code() is not None, 2) == was_well
+
+        supervisor.close()
+        group.close()
 
 
 def test_a_child_that_is_kept_down_is_started_again_only_afterwards(tmp_path: Path) -> None:
