@@ -1,0 +1,39 @@
+"""Records belong to the generation in which they were polled."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.settings import Settings
+from pipeline.stream.assignment import Assignment
+from pipeline.stream.dead_letter_limit import DeadLetterLimit
+from pipeline.stream.partition import PartitionMeter, Shared
+from tests.builders import core, record, usage
+
+
+def meter() -> PartitionMeter:
+    limit = DeadLetterLimit(window_records=100, share_max=1)
+    return PartitionMeter(
+        Shared(settings=Settings(), core=core(), threads=ThreadPoolExecutor(1), dead_letter_limit=limit), 0
+    )
+
+
+def test_what_was_polled_in_another_generation_is_left_to_be_read_again() -> None:
+    async def offered() -> tuple[bool, bool]:
+        held = Assignment(Settings(), core())
+        held.generation, held.meters = 2, {0: meter()}
+        held.offer(1, 0, [record(usage(), offset=7)])
+        of_another = held.meters[0].is_idle
+        held.offer(2, 0, [record(usage(), offset=7)])
+        return of_another, held.meters[0].is_idle
+
+    assert asyncio.run(offered()) == (True, False)
+
+
+def test_records_that_were_taken_already_end_the_worker() -> None:
+    """The guard behind the check above: without it, they would come once by the old poll and once by the new one."""
+    taken = meter()
+    taken.offer([record(usage(), offset=7)])
+    with pytest.raises(AssertionError):
+        taken.offer([record(usage(), offset=7)])
