@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -835,6 +836,7 @@ def one_month_after(start_ms: int) -> int:
     return months_after(start_ms, 1)
 
 
+@lru_cache(maxsize=100_000)
 def months_after(start_ms: int, months: int) -> int:
     """Day by day of the calendar: the same day `months` later, or the last one that month has."""
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=start_ms)

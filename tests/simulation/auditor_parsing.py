@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
-from unicodedata import category
 
 SERVICES = (
     "image_generation", "background_removal", "image_analysis", "upscaling", "post_processing",
@@ -38,6 +37,9 @@ PUBLICATION_TYPES = {
     "org.apimage.schedule.plan_catalog.v1": "plans",
 }
 """Type → what its content has beside version and effective_from."""
+KINDS = {*USAGE_TYPES, *COMMAND_TYPES, *PUBLICATION_TYPES}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc."""
 CONTENT_BYTES_MAX = 65_536
 TICK = "org.apimage.tick.v1"
 GRANT_KINDS = {"monthly", "prepaid", "promotional", "goodwill"}
@@ -175,7 +177,7 @@ def _claim(
     event: dict[str, Any], key: bytes | None, keys: Mapping[str, bytes]
 ) -> UsageClaim | CommandClaim | PublicationClaim:
     kind, subject, data = event.get("type"), event.get("subject"), event.get("data")
-    need(isinstance(kind, str) and kind in {*USAGE_TYPES, *COMMAND_TYPES, *PUBLICATION_TYPES})
+    need(isinstance(kind, str) and kind in KINDS)
     need(event.get("specversion") == "1.0")
     for name in ("id", "source"):
         text = event.get(name)
@@ -218,7 +220,7 @@ def _publication(kind: str, event: dict[str, Any], data: dict[str, Any]) -> Publ
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 256 and not any(category(each) == "Cc" for each in value)
+    return isinstance(value, str) and len(value) <= 256 and not CONTROL.search(value)
 
 
 def _levels(value: Any) -> int:
