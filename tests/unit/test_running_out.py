@@ -15,6 +15,7 @@ from tests.builders import (
     issue_grant,
     open_account,
     publication,
+    record,
     usage,
 )
 
@@ -199,7 +200,128 @@ def test_a_hold_may_take_overage_and_books_only_what_is_captured() -> None:
     assert (newest["posted"], newest["held"], newest["overage"], newest["available"]) == ("0", "0", "7", "93")
 
 
+def test_a_free_plan_at_100_percent_is_paused_until_the_next_period_or_an_upgrade() -> None:
+    """Free plan at 100 %: paused until the next period or an upgrade (`plan_paused`, with `resets_at`)."""
+    upgraded = opened("free")
+    (_, paused) = use(upgraded, 50, 1)
+    upgraded.fold(command("change_plan", {"plan": "starter"}, command_id="up"))
+    (after_upgrade,) = use(upgraded, 1)
+    waiting = opened("free")
+    use(waiting, 50, 1)
+    (next_period,) = use(waiting, 1, at=BOUNDARY)
+    assert paused["receipt"]["shortage"]["resets_at"] == "2026-12-23T12:00:00.000Z"
+    assert [each["outcome"] for each in (paused, after_upgrade, next_period)] == [
+        "denied",
+        "metered",
+        "metered",
+    ]
+
+
+def test_on_a_paid_plan_protection_is_on_by_default_and_nothing_is_owed() -> None:
+    """Paid plan, overage protection on (default): blocked at 100 %, no overage, no cost."""
+    partition = opened("starter")
+    (_, blocked) = use(partition, 500, 1)
+    partition.fold(TICK, at=BOUNDARY)
+    (statement,) = partition.of("statements")
+    assert (blocked["reason"], blocked["credits"]) == ("credits_exhausted", "0")
+    assert (statement["overage"], statement["overage_amount"]) == ("0", "0")
+
+
+def test_not_enough_for_this_request_refuses_all_of_it_and_a_batch_may_ask_for_what_fits() -> None:
+    """The whole request is refused, nothing charged, with `required` and `available`; a batch may ask for what fits."""
+    partition = opened()
+    use(partition, 495)
+    wanted = {"type": "org.apimage.usage.image_analysis.v1", "data": {"images": 8}}
+    whole = partition.fold(command("hold", {"hold_id": "w", "usage": wanted}, command_id="w"))[-1]
+    some = partition.fold(
+        command("hold", {"hold_id": "p", "usage": wanted, "partial": True}, command_id="p")
+    )[-1]
+    shortage = {"required": "8", "available": "5", "resets_at": "2026-12-23T12:00:00.000Z"}
+    assert (whole["reason"], whole["shortage"], whole["balance_after"]) == (
+        "insufficient_credits",
+        shortage,
+        "5",
+    )
+    assert (some["hold"]["images"], some["hold"]["credits"]) == (5, "5")
+
+
+@pytest.mark.parametrize(("each", "admitted"), [("7", 71), ("500", 1), ("501", 0)])
+def test_n_concurrent_holds_of_c_on_a_balance_b_admit_exactly_b_divided_by_c(
+    each: str, admitted: int
+) -> None:
+    partition = opened()
+    holds = [
+        command("hold", {"hold_id": f"h{number}", "credits": each}, command_id=f"h{number}")
+        for number in range(80)
+    ]
+    outcomes = [answer["outcome"] for answer in partition.fold(*holds)]
+    assert outcomes == ["accepted"] * admitted + ["refused"] * (80 - admitted)
+
+
+def test_failed_images_are_never_charged() -> None:
+    """`capture` charges what was really done (at most what is held); the rest returns."""
+    partition = opened()
+    wanted = {"type": "org.apimage.usage.image_analysis.v1", "data": {"images": 10}}
+    partition.fold(command("hold", {"hold_id": "h", "usage": wanted}, command_id="h"))
+    done = {"id": "d", "source": "/s", "time": format_instant(NOON), **wanted, "data": {"images": 7}}
+    partition.fold(command("capture", {"hold_id": "h", "usage": done}, command_id="c"))
+    assert (partition.balance(), partition.of("balances")[-1]["held"]) == ("493", "0")
+
+
+@pytest.mark.parametrize("ticked", [False, True])
+def test_a_capture_after_the_holds_expiry_is_refused_ticked_or_not(ticked: bool) -> None:
+    partition = opened()
+    partition.fold(command("hold", {"hold_id": "h", "credits": "10", "seconds": 60}, command_id="h"))
+    if ticked:
+        partition.fold(TICK, at=NOON + 60_000)
+    usage_ = {"type": "org.apimage.usage.image_analysis.v1", "data": {"images": 1}}
+    done = {**usage_, "id": "d", "source": "/s", "time": format_instant(NOON)}
+    capture = command("capture", {"hold_id": "h", "usage": done}, command_id="c")
+    answer = [each for each in partition.fold(capture, at=NOON + 60_000) if "first_outcome" in each][-1]
+    assert (answer["reason"], answer["balance_after"]) == ("hold_expired", "500")
+
+
+def test_the_same_id_is_a_duplicate_with_the_first_answer_or_a_conflict_with_other_content() -> None:
+    """The same id with the same content: charged once. With other content: a dead letter, charged never."""
+    partition = opened()
+    first = usage("image_analysis", event_id="e", images=3)
+    partition.fold(first, first, usage("image_analysis", event_id="e", images=4))
+    (charged, again) = partition.of("metered-records")
+    (letter,) = partition.of("dead-letters")
+    assert (charged["outcome"], again["outcome"], again["credits"]) == ("metered", "duplicate", "0")
+    assert (again["rated_credits"], again["first_offset"]) == ("3", charged["offset"])
+    assert (letter["reason"], partition.balance()) == ("conflict", "497")
+
+
+def test_a_resend_of_denied_usage_stays_denied_after_more_credits_came() -> None:
+    partition = opened("free")
+    event = usage("image_analysis", event_id="e", images=51)
+    partition.fold(event, issue_grant("100"), event)
+    assert [(each["outcome"], each["reason"]) for each in partition.of("metered-records")] == [
+        ("denied", "insufficient_credits"),
+        ("duplicate", "insufficient_credits"),
+    ]
+
+
 # Alerts.
+
+
+def test_each_alert_is_sent_once_for_account_period_and_threshold() -> None:
+    """Through every crash and replay: the same log says the same alerts, however it is cut."""
+    log = [record(open_account("starter"), offset=0)]
+    log += [
+        record(usage("image_analysis", event_id=f"e{number}", images=100), offset=number)
+        for number in range(1, 8)
+    ]
+    whole, cut = Partition(), Partition()
+    whole.apply(whole.run(log))
+    for each in log:
+        cut.run([each])  # Crashed before the commit.
+        cut.apply(cut.run([each]))
+    assert alerts(whole) == alerts(cut) == [80, 100, "limit_reached"]
+    assert [each["alert_id"] for each in whole.of("alerts")] == [
+        each["alert_id"] for each in cut.of("alerts")
+    ]
 
 
 def test_a_threshold_fires_at_equality_and_once() -> None:
