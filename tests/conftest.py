@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
@@ -28,6 +28,14 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("ci"), max_examples=5000)
+# What tests/property/broken_rules.py asks: the same examples each time, and only whether one of them is red.
+hypothesis_settings.register_profile(
+    "red",
+    hypothesis_settings.get_profile("ci"),
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 hypothesis_settings.load_profile(PROFILE)
 
