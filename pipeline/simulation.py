@@ -23,7 +23,16 @@ from pipeline.state import next_boundary_ms
 from pipeline.validate_command import COMMANDS
 from pipeline.validate_publication import PUBLICATIONS
 from schemas.publication import SCHEDULE_SUBJECT
-from schemas.topics import ACCOUNT_BALANCES, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
+from schemas.topics import (
+    ACCOUNT_ALERTS,
+    ACCOUNT_BALANCES,
+    ACCOUNT_STATEMENTS,
+    COMMAND_RESULTS,
+    DEAD_LETTERS,
+    LEDGER_ENTRIES,
+    METERED_RECORDS,
+    TOPUP_ORDERS,
+)
 
 THROW_AWAY_KEY_ID: Final = "simulation"
 OFFLINE: Final = "simulation"
@@ -70,7 +79,8 @@ class _Clock:
 class Simulation:
     """A partition in memory. `fold` lines in slices; the answers do not depend on how they are cut."""
 
-    def __init__(self, core: Core, *, verify_signatures: bool = False) -> None:
+    def __init__(self, core: Core, *, verify_signatures: bool = False, details: bool = False) -> None:
+        self._details = details
         self._key = None if verify_signatures else CommandKey(THROW_AWAY_KEY_ID, secrets.token_bytes(32))
         if self._key is not None:
             core = replace(core, command_keys={self._key.key_id: self._key.secret})
@@ -108,9 +118,12 @@ class Simulation:
         folded = batch.finish()
         self._apply(folded)
         answers = _answers(folded)
+        brought = _brought(folded) if self._details else {}
         for record, name in named:
-            answer = answers.get(record.offset)
-            yield orjson.dumps({"id": name, **(_TICKED if answer is None else answer)})
+            answer = {"id": name, **answers.get(record.offset, _TICKED)}
+            if self._details:
+                answer |= brought.get(record.offset, _NOTHING_BROUGHT)
+            yield orjson.dumps(answer)
         if bad is not None:
             raise bad
 
@@ -156,10 +169,12 @@ class Simulation:
             "id": f"line-{number}",
             "source": "/simulation",
             "time": format_instant(accepted_at),
+            "data": {},
             **event,
         }
+        filled["data"] = _whole_places(filled["data"])
         attributes = [filled.get(name) for name in ("id", "source", "subject", "time")]
-        if all(isinstance(value, str) for value in attributes) and isinstance(filled.get("data"), dict):
+        if all(isinstance(value, str) for value in attributes):
             return signed(filled, self._key)
         return filled
 
@@ -175,6 +190,14 @@ class Simulation:
         )
 
 
+def _whole_places(data: object) -> object:
+    """With what a place in the topics of a deployment has beside that of the event in the log, if it leaves it out."""
+    if not isinstance(data, dict):
+        return data
+    named = {name: data[name] for name in ("record", "letter") if isinstance(data.get(name), dict)}
+    return data | {name: {"partition": 0, "offset": 0, **place} for name, place in named.items()}
+
+
 def _whole_publication(event: dict[str, Any]) -> dict[str, Any]:
     """With its subject, and the hash of its content, if it leaves them out."""
     data = event.get("data")
@@ -183,6 +206,13 @@ def _whole_publication(event: dict[str, Any]) -> dict[str, Any]:
     return {"subject": SCHEDULE_SUBJECT, **event, "data": data}
 
 
+_DETAIL_OF_TOPIC: Final = {
+    LEDGER_ENTRIES: "entries",
+    ACCOUNT_ALERTS: "alerts",
+    ACCOUNT_STATEMENTS: "statements",
+    TOPUP_ORDERS: "topup_orders",
+}
+_NOTHING_BROUGHT: Final[dict[str, list[Any]]] = {name: [] for name in _DETAIL_OF_TOPIC.values()}
 _TICKED: Final = {"outcome": "tick", "reason": "", "credits": "0", "balance_after": None}
 
 
@@ -199,6 +229,17 @@ def _answers(folded: Folded) -> dict[int, dict[str, Any]]:
                 answer["credits"] = usage["credits"]
             answers[outcome["offset"]] = answer
     return answers
+
+
+def _brought(folded: Folded) -> dict[int, dict[str, list[Any]]]:
+    """By offset: what else was said there, in its order."""
+    found: dict[int, dict[str, list[Any]]] = {}
+    for record in folded.records:
+        name = _DETAIL_OF_TOPIC.get(record.topic)
+        if name is not None:
+            said = orjson.loads(record.value)
+            found.setdefault(said["offset"], {each: [] for each in _NOTHING_BROUGHT})[name].append(said)
+    return found
 
 
 def _of_usage(record: dict[str, Any]) -> dict[str, Any]:

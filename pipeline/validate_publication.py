@@ -42,10 +42,11 @@ def published_content(kind: str, data: dict[str, Any]) -> tuple[bytes, PriceBook
         published = PUBLICATIONS[kind](canonical)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        detail = f"{first['msg']}, got {shown(first['input'])}"[:DETAIL_LENGTH_MAX]
-        raise Fault(
-            "/data/content" + _pointer(content, first["loc"], is_missing=first["type"] == "missing"), detail
-        ) from error
+        is_missing = first["type"] == "missing"
+        came = "nothing" if is_missing else shown(first["input"])
+        words = "expected a value" if is_missing else first["msg"]
+        pointer = "/data/content" + _pointer(content, first["loc"], is_missing=is_missing)
+        raise Fault(pointer, f"{words}, got {came}"[:DETAIL_LENGTH_MAX]) from error
     if data.get("sha256") != published.sha256:
         detail = f"expected the content's own SHA-256, {published.sha256}, got {shown(data.get('sha256'))}"
         raise Fault("/data/sha256", detail)

@@ -15,6 +15,12 @@ def simulate(
     balances: Annotated[
         bool, typer.Option("--balances", help="Add one line per account at the end, with its grants")
     ] = False,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details", help="Add to each answer its ledger entries, alerts, statements and orders"
+        ),
+    ] = False,
     verify_signatures: Annotated[
         bool, typer.Option("--verify-signatures", help="Commands must be signed with our keys, as in the log")
     ] = False,
@@ -29,6 +35,11 @@ def simulate(
     Left out, it is the line's before; in a log that never says it, the event's own `time`. A tick is
     `{"type": "org.apimage.tick.v1", "accepted_at": …}`. Blank lines are passed over.
 
+    A command needs `type`, `subject` and `data`; what else belongs to it is filled in. Every type that a log may have
+    is understood, payments' answers and published prices too. A correction names its usage by `event_offset`: the
+    first line is 0, blank ones count. With `--details` each answer also has `entries`, `alerts`, `statements` and
+    `topup_orders`: what the line brought, for everybody for whom it let time pass.
+
     Example: creditstream simulate --balances < log.ndjson
     """
     from pipeline.bootstrap import load_core
@@ -36,7 +47,7 @@ def simulate(
     from pipeline.settings import Settings
     from pipeline.simulation import BadLineError, Simulation
 
-    simulation = Simulation(load_core(Settings()), verify_signatures=verify_signatures)
+    simulation = Simulation(load_core(Settings()), verify_signatures=verify_signatures, details=details)
     try:
         with opened(source) as lines:
             for each in slices(lines):

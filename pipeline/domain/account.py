@@ -188,7 +188,7 @@ def without_old_reversals(account: Account, at: int) -> Account:
 def overage_room(account: Account) -> Credits:
     """How much overage may still be used in this period: the ceiling less what is booked and what holds set aside."""
     ceiling = account.policy.overage_ceiling
-    if ceiling is None:
+    if ceiling is None or account.closed:
         return NO_CREDITS
     held = sum(
         [share.credits for hold in account.holds for share in hold.shares if share.grant_id == OVERAGE]

@@ -184,7 +184,7 @@ class AuditedAccount:
         return sum((hold.from_grants for hold in self.holds.values()), NOTHING)
 
     def room(self) -> Decimal:
-        if self.ceiling is None:
+        if self.ceiling is None or self.closed:
             return NOTHING
         aside = sum((hold.beyond for hold in self.holds.values()), NOTHING)
         return max(NOTHING, self.ceiling - self.overage - aside)

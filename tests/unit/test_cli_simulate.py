@@ -208,3 +208,59 @@ def test_a_price_book_that_is_published_counts_from_its_instant_on() -> None:
 
     assert told[1]["publication"]["version"] == "new"
     assert [each["credits"] for each in told[2:]] == ["1", "3"]
+
+
+def test_every_command_is_understood_and_needs_only_what_it_says() -> None:
+    """As a user would write them, by hand: no envelope, no signature, no place on a topic."""
+    kind, late = "org.apimage.usage.image_analysis.v1", "2026-11-19T12:00:00Z"
+    done = {"type": kind, "id": "u1", "source": "/s", "time": NOON, "data": {"images": 3}}
+    old = {"type": kind, "id": "u3", "source": "/s", "time": late, "data": {}}
+    topup = {"threshold": "100", "pack": "credits-100", "credits_max_per_period": "300"}
+    letter = {"offset": 12, "accepted_at": NOON}
+    lines: list[object] = [
+        OPEN | {"data": {"plan": "starter"}},
+        grant("pack", "20"),
+        command("configure", overage_ceiling="50", alert_thresholds=[50, 100], auto_topup=topup),
+        command("change_plan", plan="pro"),
+        command("hold", hold_id="job", usage={"type": kind, "data": {"images": 5}}),
+        command("capture", hold_id="job", usage=done),
+        command("hold", hold_id="other", credits="7"),
+        command("release", hold_id="other"),
+        command("reverse", record={"event_offset": 5}, credits="1"),
+        removal("u2", type=kind, data={"images": 2450}),
+        command("topup_result", order=1, result="succeeded"),
+        command("rerate", record={"event_offset": 9}, price_book="2026-01"),
+        removal("u3", type=kind, source="/s", time=late, data={}),
+        command("readmit", usage=old, letter=letter),
+        command("void_grant", grant_id="pack"),
+        tick("2026-12-23T12:00:00Z"),
+        {"type": "org.apimage.account.close.v1", "subject": "acme"},
+    ]
+    answers = simulated(lines, "--details")
+    assert {each["outcome"] for each in answers[:12]} == {"accepted", "metered"}
+    assert [(each["outcome"], each["reason"]) for each in answers[12:]] == [
+        ("dead_letter", "late"), ("accepted", ""), ("accepted", ""), ("tick", ""), ("accepted", ""),
+    ]  # fmt: skip
+    assert [each["threshold"] for each in answers[9]["alerts"]] == [50]
+    assert [each["order_number"] for each in answers[9]["topup_orders"]] == [1]
+    assert [each["kind"] for each in answers[11]["entries"]] == ["reversal", "usage"]
+    assert [each["closing"] for each in answers[15]["statements"]] == ["100"]
+    assert answers[0]["alerts"] == answers[0]["statements"] == answers[0]["topup_orders"] == []
+
+
+def test_what_else_a_line_brought_is_said_only_when_asked() -> None:
+    assert "entries" not in simulated([OPEN])[0]
+
+
+def test_data_that_is_no_object_is_told_so_and_not_that_a_signature_is_missing() -> None:
+    (answer,) = simulated([OPEN | {"data": None}])
+    assert (answer["reason"], answer["pointer"]) == ("invalid_data", "/data")
+
+
+def test_a_price_book_with_something_left_out_is_told_what_was_expected() -> None:
+    book = {"type": "org.apimage.schedule.price_book.v1", "data": {"content": {"version": "x"}}}
+    (answer,) = simulated([book])
+    assert (answer["pointer"], answer["detail"]) == (
+        "/data/content/effective_from",
+        "expected a value, got nothing",
+    )

@@ -243,3 +243,11 @@ def test_closing_an_account_gives_up_its_holds() -> None:
     partition.fold(hold(images=8), command("close", {}, command_id="close"))
     assert available(partition) == ("0", "0", "0")
     assert partition.fold(capture())[-1]["reason"] == "account_closed"
+
+
+def test_a_closed_account_has_nothing_to_use_whatever_ceiling_it_had() -> None:
+    partition = opened("10")
+    partition.fold(command("configure", {"overage_ceiling": "50"}, command_id="ceiling"))
+    assert available(partition) == ("10", "0", "60")
+    partition.fold(command("close", {}, command_id="close"))
+    assert available(partition) == ("0", "0", "0")
