@@ -83,7 +83,8 @@ def _copy(directory: Path) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, directory / part)  # With its bytecode: most of a run was compiling.
+            # With its bytecode, without what mypyc built: that would run in the place of the broken source.
+            shutil.copytree(source, directory / part, ignore=shutil.ignore_patterns("*.so", "compiled.json"))
         else:
             shutil.copy(source, directory / part)
     return directory
