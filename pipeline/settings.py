@@ -73,6 +73,9 @@ class WorkerSettings(_Group):
     dead_letter_window_records: int = Field(default=10_000, ge=100)
     identity_bytes_max: int = Field(default=4_000_000_000, ge=1_000_000)
     """Memory for identities; at the limit the worker stops with the remedy, it never forgets early."""
+    rows_log_bytes_min: int = Field(default=33_554_432, ge=1024)
+    """Of one partition's changed rows on disk, before its file of all rows is written anew; half of that file if that
+    is more."""
 
 
 class SinkSettings(_Group):

@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.metering import Core, LogRecord
 from pipeline.settings import Settings
+from pipeline.stream.compactor import Compactor
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.ending import end_by
-from pipeline.stream.loading import LoadAbandonedError, require_memory
+from pipeline.stream.loading import require_memory
 from pipeline.stream.partition import PartitionMeter, Shared
+from pipeline.stream.reading import LoadAbandonedError
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class Assignment:
             core=core,
             # A partition uses one thread at a time: to load or to commit.
             threads=ThreadPoolExecutor(settings.kafka.partitions, thread_name_prefix="partition"),
+            disk=ThreadPoolExecutor(1, thread_name_prefix="disk"),
+            compactor=Compactor(),
             dead_letter_limit=DeadLetterLimit(
                 window_records=worker.dead_letter_window_records, share_max=worker.dead_letter_share_max
             ),

@@ -23,6 +23,11 @@ class RefusedError(Exception):
     """Going on would lose or double credits. The message says what was expected, what came, where, and the remedy."""
 
 
+def refused(partition: int, what: str, remedy: str) -> RefusedError:
+    """The error about one partition."""
+    return RefusedError(f"partition {partition}: {what}. Remedy: {remedy}")
+
+
 def end_process(code: int, reason: str, error: BaseException | None = None) -> NoReturn:
     """Say why, then end without any clean-up: a failed commit may have succeeded, and only a reload knows."""
     level = logging.CRITICAL if code else logging.INFO

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from pipeline.boundaries import Boundaries
 from pipeline.metering import Folded, PartitionView
-from pipeline.state import Cursor, next_boundary_ms
+from pipeline.state import CURSOR_KEY, Cursor, encode_cursor, next_boundary_ms
 from pipeline.stream.identities import IdentityIndex
+from pipeline.stream.local_rows import LocalRows
+from pipeline.stream.rows import Rows
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,9 +17,10 @@ class PartitionMemory:
     partition: int
     cursor: Cursor
     published: dict[bytes, bytes]
-    accounts: dict[bytes, bytes]
+    accounts: Rows
     identities: IdentityIndex
     boundaries: Boundaries
+    local: LocalRows
 
     def view(self) -> PartitionView:
         """For the core, which reads and never writes."""
@@ -30,11 +33,14 @@ class PartitionMemory:
             due_accounts=self.boundaries.due,
         )
 
-    def apply(self, folded: Folded) -> None:
-        """Follow a batch whose transaction has been committed."""
+    def apply(self, folded: Folded, position: int) -> None:
+        """Follow a batch whose transaction has been committed, up to this position of the changelog."""
         self.published.update(folded.published)
         self.accounts.update(folded.accounts)
         self.boundaries.update({key: next_boundary_ms(row) for key, row in folded.accounts.items()})
         self.identities.add(folded.identities, clock_ms=folded.cursor.clock_ms)
         self.identities.forget(folded.cursor.clock_ms)
         self.cursor = folded.cursor
+        self.local.note(
+            {**folded.accounts, **folded.published, CURSOR_KEY: encode_cursor(folded.cursor)}, position
+        )

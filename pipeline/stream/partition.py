@@ -22,6 +22,7 @@ from pipeline.crash_points import Phase, reached
 from pipeline.evidence import NO_EVIDENCE, Evidence, wanted
 from pipeline.metering import Batch, Core, Folded, LogRecord
 from pipeline.settings import Settings
+from pipeline.stream.compactor import Compactor
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.ending import DEAD_LETTERS, end_by, end_process
 from pipeline.stream.fencing import fence
@@ -64,6 +65,9 @@ class Shared:
     settings: Settings
     core: Core
     threads: ThreadPoolExecutor
+    disk: ThreadPoolExecutor
+    """One thread, which writes what the next start need not read from Kafka."""
+    compactor: Compactor
     dead_letter_limit: DeadLetterLimit
     collector: Collector = field(default_factory=Collector)
     require_memory: Callable[[], None] = lambda: None
@@ -83,7 +87,7 @@ class PartitionMeter:
         self._arrived = asyncio.Event()
         self._given_up = threading.Event()
         self.task: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._is_writing = False
         self._batch_rows_max = shared.settings.worker.batch_rows_max
 
     async def take_over(self) -> None:
@@ -97,7 +101,8 @@ class PartitionMeter:
     def _fence_and_load(self) -> tuple[Transaction, PartitionMemory]:
         settings = self._shared.settings
         producer = fence(settings, self.partition)
-        loader = Loader(settings, self._shared.core, self.partition, self._given_up)
+        _steps.debug("fenced %d 0", self.partition)
+        loader = Loader(settings, self._shared.core, self.partition, self._given_up, self._shared.compactor)
         return Transaction(settings, self.partition, producer), loader.load()
 
     def abandon(self) -> None:
@@ -106,9 +111,11 @@ class PartitionMeter:
         self._arrived.set()
 
     async def finished(self) -> None:
-        """Wait until the batch that was running is committed."""
+        """Wait until the batch that was running is committed, and what the disk shall know is written."""
         if self.task is not None:
             await self.task
+        if self.memory is not None:
+            await asyncio.get_running_loop().run_in_executor(self._shared.disk, self.memory.local.close)
 
     @property
     def is_full(self) -> bool:
@@ -141,25 +148,35 @@ class PartitionMeter:
             folded, records = await self._fold(memory)
             _steps.debug("folded %d %d", self.partition, folded.cursor.next_offset)
             self._require_few_dead_letters(folded, records)
-            await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            position = await loop.run_in_executor(shared.threads, transaction.commit, folded)
             reached(Phase.WORKER_COMMITTED, self.partition)
             _steps.debug("committed %d %d", self.partition, folded.cursor.next_offset)
             # Still ours: the meter of another generation has a memory of its own.
-            memory.apply(folded)
-            if memory.identities.wants_closing and not self._is_closing:
-                self._is_closing = True
-                loop.run_in_executor(shared.threads, memory.identities.close_hours).add_done_callback(
-                    self._closed
-                )
+            memory.apply(folded, position)
+            self._write_in_passing(memory)
             shared.require_memory()
             shared.collector.after(records)
             shared.room.set()
 
-    def _closed(self, closing: asyncio.Future[None]) -> None:
-        self._is_closing = False
-        error = closing.exception()
+    def _write_in_passing(self, memory: PartitionMemory) -> None:
+        """Bring files up to date while batches go on."""
+        if self._is_writing or not (memory.local.wants_keeping or memory.identities.wants_closing):
+            return
+
+        def write() -> None:
+            if memory.local.wants_keeping:
+                memory.local.keep()
+            if memory.identities.wants_closing:
+                memory.identities.close_hours()
+
+        self._is_writing = True
+        asyncio.get_running_loop().run_in_executor(self._shared.disk, write).add_done_callback(self._written)
+
+    def _written(self, writing: asyncio.Future[None]) -> None:
+        self._is_writing = False
+        error = writing.exception()
         if error is not None:
-            end_by(error, f"partition {self.partition}: identities of a passed hour could not be closed")
+            end_by(error, f"partition {self.partition}: rows or identities could not be brought into files")
 
     async def _fold(self, memory: PartitionMemory) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())

@@ -4,7 +4,7 @@ Faust's recovery can end "complete" with most of a table missing when a second r
 nothing to do. It stays what tells Faust that a worker may read: here, once every partition is loaded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ class AccountStore(SerializedStore[bytes, bytes]):
 
     app: StreamApp  # pyright: ignore[reportIncompatibleVariableOverride]  (set once)
 
-    def _partitions(self) -> list[dict[bytes, bytes]]:
+    def _partitions(self) -> list[Mapping[bytes, bytes]]:
         return [each.memory.accounts for each in self.app.held.meters.values() if each.memory is not None]
 
     def _get(self, key: bytes) -> bytes | None:

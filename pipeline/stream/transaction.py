@@ -1,12 +1,12 @@
 """Says everything a batch decided in one Kafka transaction, whose last record is the cursor."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from pipeline.crash_points import Phase, reached
-from pipeline.kafka import Producer, topic_name
+from pipeline.kafka import KafkaError, Message, Producer, topic_name
 from pipeline.metering import Folded
 from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, encode_cursor, pack_identities
@@ -18,6 +18,8 @@ QUEUE_FULL_SECONDS_MAX: Final = 30
 """How long a full producer queue is waited for; then the broker is too slow, and the process ends."""
 QUEUE_FULL_POLL_SECONDS: Final = 0.05
 
+Delivered: TypeAlias = Callable[[KafkaError | None, Message], None]
+
 
 class Transaction:
     """Commits batches of one partition, one after the other. Every record goes to that same partition number."""
@@ -27,12 +29,14 @@ class Transaction:
         self._partition = partition
         self._producer = producer
         self._changelog = changelog(worker.app_id)
+        self._position = 0
         self._commit_seconds_max = worker.commit_timeout_seconds
         deployed = topics(worker.app_id, hot_window_hours=settings.rules.hot_window_hours)
         self._names = {topic.name: topic_name(settings.kafka, topic.name) for topic in deployed}
 
-    def commit(self, folded: Folded) -> None:
-        """Blocks until the batch is durable. Any exception leaves it open whether it is: the process must end."""
+    def commit(self, folded: Folded) -> int:
+        """Blocks until the batch is durable; returns a position of the changelog up to which all is known that this
+        partition has committed. Any exception leaves open whether the batch is: the process must end."""
         log, clock_ms = self._changelog, folded.cursor.clock_ms
         self._producer.begin_transaction()
         self._produce(folded.records)
@@ -40,25 +44,34 @@ class Transaction:
         self._produce([(log, key, row, clock_ms) for key, row in folded.accounts.items()])
         self._produce([(log, key, content, clock_ms) for key, content in folded.published.items()])
         reached(Phase.WORKER_PRODUCING, self._partition)
-        self._produce([(log, CURSOR_KEY, encode_cursor(folded.cursor), clock_ms)])
+        self._produce([(log, CURSOR_KEY, encode_cursor(folded.cursor), clock_ms)], self._delivered)
         reached(Phase.WORKER_COMMITTING, self._partition)
         self._producer.commit_transaction(self._commit_seconds_max)
+        return self._position
 
-    def _produce(self, records: Iterable[tuple[str, bytes | None, bytes, int]]) -> None:
+    def _delivered(self, error: KafkaError | None, cursor: Message) -> None:
+        """Called in the commit. A broker that has seen a record twice does not always say where it stands."""
+        offset = cursor.offset()
+        if error is None and offset is not None and offset >= 0:
+            self._position = offset + 1
+
+    def _produce(
+        self, records: Iterable[tuple[str, bytes | None, bytes, int]], delivered: Delivered | None = None
+    ) -> None:
         """Topic without prefix, key, value, timestamp in ms. By position: keywords take half as long again."""
         produce, names, partition = self._producer.produce, self._names, self._partition
         for topic, key, value, timestamp_ms in records:
             try:
-                produce(names[topic], value, key, partition, None, None, timestamp_ms)
+                produce(names[topic], value, key, partition, None, delivered, timestamp_ms)
             except BufferError:
-                self._produce_patiently(names[topic], key, value, timestamp_ms)
+                self._produce_patiently((names[topic], value, key, partition, None, delivered, timestamp_ms))
 
-    def _produce_patiently(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int) -> None:
+    def _produce_patiently(self, record: tuple[Any, ...]) -> None:
         give_up_at = time.monotonic() + QUEUE_FULL_SECONDS_MAX
         while True:
             self._producer.poll(QUEUE_FULL_POLL_SECONDS)
             try:
-                self._producer.produce(topic, value, key, self._partition, timestamp=timestamp_ms)
+                self._producer.produce(*record)
             except BufferError:
                 if time.monotonic() > give_up_at:
                     raise

@@ -120,8 +120,8 @@ def run_worker(settings: Settings) -> NoReturn:
 def _log_to_stderr() -> None:
     """Our own words, and of Faust, mode and aiokafka what is wrong. Their services log under our module names."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
-    for name in ("pipeline.stream.assignment", "pipeline.stream.ending", "pipeline.stream.worker"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("assignment", "ending", "loading", "local_rows", "worker"):
+        logging.getLogger(f"pipeline.stream.{name}").setLevel(logging.INFO)
 
 
 def run_app(settings: Settings, core: Core) -> NoReturn:

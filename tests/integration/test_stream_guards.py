@@ -14,8 +14,10 @@ from pipeline.bootstrap import load_core
 from pipeline.kafka import KafkaException
 from pipeline.metering import Batch
 from pipeline.settings import KafkaSettings, Settings, WorkerSettings, child_environment
+from pipeline.stream.compactor import Compactor
 from pipeline.stream.fencing import fence
-from pipeline.stream.loading import LoadAbandonedError, Loader
+from pipeline.stream.loading import Loader
+from pipeline.stream.reading import LoadAbandonedError
 from pipeline.stream.transaction import Transaction
 from tests import builders
 from tests.builders import Record
@@ -58,7 +60,7 @@ def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
 def test_who_held_a_partition_before_cannot_commit_to_it(deployment: Settings) -> None:
     core = load_core(deployment)
     before = Transaction(deployment, 0, fence(deployment, 0))
-    view = Loader(deployment, core, 0, threading.Event()).load().view()
+    view = Loader(deployment, core, 0, threading.Event(), Compactor()).load().view()
     batch = Batch(core, view)
     batch.feed([Record(offset=0, timestamp=1, key=b"acct", value=b"not json")])
     fence(deployment, 0)
@@ -70,13 +72,13 @@ def test_who_held_a_partition_before_cannot_commit_to_it(deployment: Settings) -
 def test_a_load_that_nobody_wants_any_more_ends(deployment: Settings) -> None:
     core, abandoned = load_core(deployment), threading.Event()
     transaction = Transaction(deployment, 0, fence(deployment, 0))
-    batch = Batch(core, Loader(deployment, core, 0, abandoned).load().view())
+    batch = Batch(core, Loader(deployment, core, 0, abandoned, Compactor()).load().view())
     batch.feed([Record(offset=0, timestamp=1, key=b"acct", value=b"not json")])
     transaction.commit(batch.finish())
     fence(deployment, 0)  # As always before a load: it waits until the last transaction is wholly written.
     abandoned.set()
     with pytest.raises(LoadAbandonedError):
-        Loader(deployment, core, 0, abandoned).load()
+        Loader(deployment, core, 0, abandoned, Compactor()).load()
 
 
 def test_a_worker_that_lives_but_does_not_move_is_ended(deployment: Settings) -> None:
