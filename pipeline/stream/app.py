@@ -28,8 +28,9 @@ REBALANCE_SLACK_SECONDS: Final = 10
 """Members get this much longer than one commit may take to join a rebalance."""
 
 
-def create_app(settings: Settings, core: Core) -> StreamApp:
-    """The Faust app of this deployment. Connects to nothing yet. Raises ValueError on options it cannot follow."""
+def create_app(settings: Settings, core: Core, instance_id: str | None = None) -> StreamApp:
+    """The Faust app of this deployment; `instance_id` of its member of the group (`membership`). Connects to nothing
+    yet. Raises ValueError on options it cannot follow."""
     kafka, worker = settings.kafka, settings.worker
     app = StreamApp(
         topic_name(kafka, worker.app_id),
@@ -51,6 +52,7 @@ def create_app(settings: Settings, core: Core) -> StreamApp:
         value_serializer="raw",
         # Reached only before the first seek: what lies outside the log's range is refused when loading.
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance_id,
         consumer_max_fetch_size=PARTITION_FETCH_BYTES_MAX,
         broker_max_poll_records=POLL_RECORDS_MAX,
         broker_session_timeout=worker.session_timeout_ms / 1000,

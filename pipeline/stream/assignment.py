@@ -53,6 +53,7 @@ class Assignment:
         self.generation += 1
         self.meters = {partition: PartitionMeter(self._shared, partition) for partition in partitions}
         self.is_changing = bool(self.meters)
+        _logger.info("takes over partitions %s", sorted(self.meters))
         self._loads = [asyncio.ensure_future(self._take_over(meter)) for meter in self.meters.values()]
 
     async def _take_over(self, meter: PartitionMeter) -> None:

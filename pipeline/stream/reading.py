@@ -59,9 +59,20 @@ class PartitionReader:
         return topic_id(self._admin, self.topic(name), timeout_seconds=REQUEST_SECONDS_MAX)
 
     def bounds(self, name: str) -> tuple[int, int]:
-        """The first offset, and the one after the last that is committed."""
-        low, high = self._consumer.get_watermark_offsets(self._place(name), timeout=REQUEST_SECONDS_MAX)
-        return int(low), int(high)
+        """The first offset, and the one after the last that is committed. A leader that moves is asked again."""
+        give_up_at = time.monotonic() + REQUEST_SECONDS_MAX
+        while True:
+            self._check_wanted()
+            try:
+                low, high = self._consumer.get_watermark_offsets(
+                    self._place(name), timeout=REQUEST_SECONDS_MAX
+                )
+            except KafkaException:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(READ_WAIT_SECONDS)
+            else:
+                return int(low), int(high)
 
     def offset_at(self, name: str, since_ms: int, high: int) -> int:
         """The first record with this timestamp or a later one; `high` where there is none."""

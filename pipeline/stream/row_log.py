@@ -43,7 +43,11 @@ class RowLog:
         self._seed = crc32(header)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb", buffering=0)
-        _write(self._file.fileno(), header)
+        try:
+            _write(self._file.fileno(), header)
+        except OSError:
+            self._file.close()
+            raise
 
     def append(self, entry: Entry) -> None:
         """Write one entry. After an OSError the log must not be written any more: its end is torn.
@@ -99,8 +103,9 @@ def _rows(content: mmap.mmap, start: int, count: int) -> dict[bytes, bytes]:
     place = start + _LENGTHS.size * count
     rows: dict[bytes, bytes] = {}
     for key_bytes, row_bytes in _LENGTHS.iter_unpack(content[start:place]):
-        middle = place + key_bytes
-        rows[content[place:middle]] = content[middle : (place := middle + row_bytes)]
+        middle, end = place + key_bytes, place + key_bytes + row_bytes
+        rows[content[place:middle]] = content[middle:end]
+        place = end
     return rows
 
 

@@ -62,9 +62,9 @@ class Transaction:
         produce, names, partition = self._producer.produce, self._names, self._partition
         for topic, key, value, timestamp_ms in records:
             try:
-                produce(names[topic], value, key, partition, None, delivered, timestamp_ms)
+                produce(names[topic], value, key, partition, delivered, None, timestamp_ms)
             except BufferError:
-                self._produce_patiently((names[topic], value, key, partition, None, delivered, timestamp_ms))
+                self._produce_patiently((names[topic], value, key, partition, delivered, None, timestamp_ms))
 
     def _produce_patiently(self, record: tuple[Any, ...]) -> None:
         give_up_at = time.monotonic() + QUEUE_FULL_SECONDS_MAX

@@ -70,6 +70,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def leave_group(self) -> None:
         """Say goodbye, so that the others need not wait for the session to run out."""
+        # With an instance id aiokafka would keep the seat: right for a kill, wrong for an orderly end.
+        coordinator: Any = self._ensure_consumer()._coordinator  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        coordinator._group_instance_id = None  # noqa: SLF001
         await self.call_thread(self._ensure_consumer().stop)
 
     def read_to(self, tp: TP) -> int | None:

@@ -13,13 +13,14 @@ from faust.exceptions import ConsumerNotStarted
 
 from pipeline.admin.topics import TopicsDifferError, require_topics
 from pipeline.bootstrap import load_core
-from pipeline.kafka import KafkaException
+from pipeline.kafka import KafkaException, topic_name
 from pipeline.metering import Core
 from pipeline.settings import Settings
 from pipeline.stream.app import create_app
 from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import FAILED, REFUSED, STOPPED, UNAVAILABLE, UNEXPECTED, end_by, end_process
 from pipeline.stream.faust_app import StreamApp
+from pipeline.stream.membership import take_seat
 from pipeline.stream.transport import Consumer
 from pipeline.stream.watchdog import Watchdog
 
@@ -129,8 +130,11 @@ def run_app(settings: Settings, core: Core) -> NoReturn:
     # Batches are short-lived and large: the collector would walk each of them many times. See `Collector`.
     gc.disable()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    app = create_app(settings, core)
+    # Held for as long as this function runs, which is for ever.
+    seat = take_seat(settings.home / "workers" / topic_name(settings.kafka, settings.worker.app_id))
+    app = create_app(settings, core, seat.instance_id)
     assert not app.conf.web_enabled, "the worker listens on nothing"
+    _logger.info("joins the group %s", app.conf.id)
     worker = StreamWorker(app, Watchdog(settings, app.source_name, AppProgress(app)))
     try:
         worker.loop.run_until_complete(worker.start())

@@ -1,14 +1,17 @@
-"""How soon a worker meters again, and in how much memory.
+"""How soon a worker meters again, in how much memory, and on how much disk.
 
     python -m tests.bench.recovery --accounts 1000000 --identities 20000000
 
-Fills the changelog and the identities of a fresh broker as a worker would have left them, then starts a worker whose
-disk is empty, and measures from the start of its process to the first outcome of an event that waits in each partition.
-A group member that was killed is waited for as long as its session; that time is no part of it.
+Fills the changelog and the identities of a fresh broker as a worker would have left them. Then a worker is started and
+killed with kill -9, three times: with an empty disk and nobody in the group before it; with the files that the first
+kept; with an empty disk again, where the group waits for the session of the killed member. Measured from the start of
+the process to the first outcome of an event that waits, and stage by stage from the worker's log.
 """
 
 import argparse
+import re
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -33,6 +36,7 @@ from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, changelog
 from tests import builders
 from tests.bench.run import broker
 from tests.builders import Partition, issue_grant, open_account, usage
+from tests.stack import wait_until
 from tests.stream_workers import Feed, Outcomes, workers
 
 PARTITIONS: Final = 4
@@ -58,8 +62,13 @@ def main() -> None:
         began = time.monotonic()
         rows = sum(fill(settings, partition, chosen) for partition in range(PARTITIONS))
         say(f"filled {rows:,} rows and {chosen.identities:,} identities in {time.monotonic() - began:.0f} s")
-        say(f"empty disk: {recover(settings, 'first')}")
-        say(f"files of closed hours: {recover(settings, 'second')}")
+        say(HEAD)
+        say(recover(settings, "empty disk, empty group"))
+        say(f"files kept: {kept(settings, chosen)}")
+        say(recover(settings, "files, after kill -9"))
+        for kind in ("accounts", "identities", "workers"):
+            shutil.rmtree(settings.home / kind)
+        say(recover(settings, "empty disk, after kill -9"))
 
 
 def say(text: str) -> None:
@@ -138,25 +147,65 @@ def put(
 
 
 def recover(settings: Settings, name: str) -> str:
-    """Start the worker with an event waiting in every partition; how long until each is answered."""
-    feed = Feed(settings.kafka)
+    """Start the worker with events waiting in every partition; how long until they are answered, as a table's row."""
+    feed, mark = Feed(settings.kafka), name.encode().hex()[:40]
     feed.send(
-        *[
-            open_account(account=f"{name}{number}", at=NOW_MS, command_id=f"{name}{number}")
-            for number in range(64)
-        ]
+        *[open_account(account=f"{mark}{each}", at=NOW_MS, command_id=f"{mark}{each}") for each in range(64)]
     )
     feed.flush()
     outcomes = Outcomes(settings.kafka)
     before = len(outcomes.settle())
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
     with workers(settings, "worker") as [worker]:
         outcomes.wait_for(before + 1, SECONDS_MAX)
         first = time.monotonic() - began
         outcomes.wait_for(before + 64, SECONDS_MAX)
         every = time.monotonic() - began
-        memory = psutil.Process(worker.process.pid).memory_info().rss
-    return f"first outcome after {first:.1f} s, of every partition after {every:.1f} s; {memory / 1e9:.1f} GB resident"
+        memory = psutil.Process(worker.process.pid).memory_full_info()
+        stages = stages_of(worker.log, began_at)
+        if not list(settings.home.glob("accounts/*/*/*.whole")):
+            wait_until("rows are in one file", lambda: are_compacted(settings), SECONDS_MAX)
+    return (
+        f"{name:26} {stages} {first - float(stages.split()[-1]):8.1f} {first:8.1f} {every:8.1f}"
+        f" {memory.rss / 1e9:8.1f} {memory.uss / 1e9:8.1f}"
+    )
+
+
+HEAD: Final = (
+    f"{'seconds (memory: GB)':26} {'to join':>8} {'joined':>8} {'held at':>8} {'answer':>8} "
+    f"{'first':>8} {'all':>8} {'rss':>8} {'own':>8}"
+)
+"""Imports and checks; the group's answer; when all is fenced and loaded; from there to the first outcome."""
+
+
+def stages_of(log: str, began_at: float) -> str:
+    """How long until the worker joins its group, how long the group takes, and when everything is held."""
+    joins, takes_over, holds = (
+        logged_at(re.findall(rf"^(\S+ \S+) INFO .*: {words}", log, re.MULTILINE)[-1]) - began_at
+        for words in ("joins the group", "takes over partitions", "holds partitions")
+    )
+    return f"{joins:8.1f} {takes_over - joins:8.1f} {holds:8.1f}"
+
+
+def logged_at(text: str) -> float:
+    seconds, millis = text.split(",")
+    return time.mktime(time.strptime(seconds, "%Y-%m-%d %H:%M:%S")) + int(millis) / 1000
+
+
+def are_compacted(settings: Settings) -> bool:
+    return len(list(settings.home.glob("accounts/*/*/*.whole"))) == PARTITIONS
+
+
+def kept(settings: Settings, chosen: argparse.Namespace) -> str:
+    """Bytes on disk, and for each account and identity."""
+    accounts, identities = (
+        sum(path.stat().st_size for path in (settings.home / name).rglob("*") if path.is_file())
+        for name in ("accounts", "identities")
+    )
+    return (
+        f"{accounts / chosen.accounts:.0f} bytes an account, {identities / chosen.identities:.0f} an identity, "
+        f"{(accounts + identities) / 1e9:.2f} GB"
+    )
 
 
 if __name__ == "__main__":
