@@ -107,9 +107,9 @@ def consumer(kafka: KafkaSettings, *, group_id: str | None = None, **options: An
     )
 
 
-def admin(kafka: KafkaSettings) -> AdminClient:
+def admin(kafka: KafkaSettings, **options: Any) -> AdminClient:
     """For topics: create, describe, check."""
-    return AdminClient({"bootstrap.servers": kafka.bootstrap_servers, **kafka.client_options})
+    return AdminClient({"bootstrap.servers": kafka.bootstrap_servers, **kafka.client_options, **options})
 
 
 def topic_id(client: AdminClient, topic: str, *, timeout_seconds: float) -> str:

@@ -98,6 +98,18 @@ class SchedulerSettings(_Group):
     as long as no more than `rules.boundary_accounts_max` accounts of a partition are due at once."""
 
 
+class ReconcilerSettings(_Group):
+    """The program that compares log, ledger and ClickHouse all the time."""
+
+    turn_seconds: float = Field(default=5, ge=0.05, le=3600)
+    """From the beginning of one turn over all partitions to the next, when there is nothing left to compare."""
+    records_max: int = Field(default=5000, ge=1, le=100_000)
+    """Of one topic and partition that are compared at a time: about 10 kB of memory each."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Where Prometheus reads; 0: nowhere."""
+
+
 class PaymentSettings(_Group):
     """The payment process: who is asked for the money of top-up orders."""
 
@@ -197,6 +209,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
     payments: PaymentSettings = PaymentSettings()
     client: ClientSettings = ClientSettings()
     gateway: GatewaySettings = GatewaySettings()

@@ -21,6 +21,7 @@ TOPUP_ORDERS: Final = "metering.topup-orders.v1"
 DEAD_LETTERS: Final = "metering.dead-letters.v1"
 IDENTITIES: Final = "metering.identities.v1"
 SINK_PLANS: Final = "metering.sink-plans.v1"
+RECONCILE_MARKS: Final = "metering.reconcile-marks.v1"
 API_KEYS: Final = "metering.api-keys.v1"
 ADMIN_ACTIONS: Final = "metering.admin-actions.v1"
 
@@ -71,6 +72,7 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
             config=big,
         ),
         Topic(name=SINK_PLANS, cleanup="compact"),
+        Topic(name=RECONCILE_MARKS, cleanup="compact"),
         Topic(name=API_KEYS, cleanup="compact"),
         # Who did what by the gateway: for as long as a year's accounts are looked into.
         Topic(name=ADMIN_ACTIONS, cleanup="delete", retention_ms=400 * DAY_MS),

@@ -24,6 +24,7 @@ from schemas.topics import (
     IDENTITIES,
     LEDGER_ENTRIES,
     METERED_RECORDS,
+    RECONCILE_MARKS,
     SINK_PLANS,
     TOPUP_ORDERS,
     changelog,
@@ -93,6 +94,13 @@ def rules(of: Deployment) -> list[Rule]:
         ("late-lane", READ, "topic", (DEAD_LETTERS, METERED_RECORDS)),
         ("late-lane", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("late-lane", READ, "group", (f"{app}-late-lane",)),
+        (
+            "reconciler",
+            READ,
+            "topic",
+            (ACCOUNT_EVENTS, *STORED, COMMAND_RESULTS, SINK_PLANS, state, RECONCILE_MARKS),
+        ),
+        ("reconciler", WRITE, "topic", (RECONCILE_MARKS,)),
         ("payments", READ, "topic", (TOPUP_ORDERS,)),
         ("payments", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("payments", READ, "group", (f"{app}-payments",)),
@@ -106,7 +114,7 @@ def rules(of: Deployment) -> list[Rule]:
         ("lag", ("Describe",), "group", (app, f"{app}-sink")),
         *(
             (process, ("Describe",), "group", UNUSED)
-            for process in ("worker", "sink", "late-lane", "gateway", "operator")
+            for process in ("worker", "sink", "late-lane", "reconciler", "gateway", "operator")
         ),
     )
     return [

@@ -115,6 +115,7 @@ def run_chaos(
         sinks=plan.sinks,
         gateways=0,
         payments=0,
+        reconcilers=0,
         kafka_port=None,
         clickhouse_port=None,
         native_port=None,

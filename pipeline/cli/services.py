@@ -43,6 +43,14 @@ def payments() -> None:
     run(Settings())
 
 
+def reconciler() -> None:
+    """Run a reconciler: log, ledger and ClickHouse compared all the time, seen in `status`. Ends on SIGTERM."""
+    from pipeline.reconcile.service import run
+    from pipeline.settings import Settings
+
+    run(Settings())
+
+
 def setup() -> None:
     """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
     from pipeline.admin.migrate import MigrationRefusedError, migrate

@@ -88,21 +88,54 @@ def down() -> None:
 
 
 def status(*, as_json: Json = False) -> None:
-    """Show each process of the local stack. Exit code 5 when something is not well."""
+    """Show each process of the local stack, and of any deployment how far each partition is behind and found equal.
+
+    Exit code 6 when the reconciler names a difference, 5 when something is not well.
+    """
+    from pipeline.local.home import Home
     from pipeline.local.status import stack_status
 
     settings = _settings()
     found = stack_status(settings)
+    is_local = bool(Home(settings.home).settings())
+    standing = _standing(settings) if found["running"] or not is_local else None
     if as_json:
         password = settings.clickhouse.analyst_password.get_secret_value()
         secrets = {
             "analyst_password": password,
             "demo_key": settings.gateway.demo_key.get_secret_value(),
         }
-        write_json({**found, "addresses": {**_addresses(settings), **secrets}})
-    elif not found["running"]:
-        say(f"Nothing runs in {found['home']}. Next: `creditstream up`.")
+        write_json({**found, "partitions": standing, "addresses": {**_addresses(settings), **secrets}})
     else:
+        _write_status(settings, found, standing)
+    if any(partition["differences_total"] for partition in standing or ()):
+        raise typer.Exit(Exit.FINDINGS)
+    if standing is None or (is_local and not found["healthy"]):
+        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _standing(settings: "Settings") -> list[dict[str, Any]] | None:
+    """None when no broker answers, or one without our topics."""
+    from datetime import UTC, datetime
+
+    from pipeline.kafka import KafkaException
+    from pipeline.reconcile.standing import standings
+
+    try:
+        now = datetime.now(UTC)  # noqa: TID251  (the shell: ages are told as of now)
+        return [each.as_json(now) for each in standings(settings)]
+    except (KafkaException, TimeoutError) as error:
+        say(f"Kafka at {settings.kafka.bootstrap_servers} does not say how far it is: {error}")
+        return None
+
+
+def _write_status(
+    settings: "Settings", found: Mapping[str, Any], standing: list[dict[str, Any]] | None
+) -> None:
+    if not found["running"] and standing is None:
+        say(f"Nothing runs in {found['home']}. Next: `creditstream up`.")
+        return
+    if found["running"]:
         rows = [
             [
                 p["name"],
@@ -115,9 +148,37 @@ def status(*, as_json: Json = False) -> None:
             for p in found["processes"]
         ]
         write_table(["process", "healthy", "pid", "since", "restarts", "ports"], rows)
+    if standing is not None:
+        write()
+        _write_standing(standing)
+        write()
+    if found["running"]:
         _write_addresses(settings)
-    if not found["healthy"]:
-        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _write_standing(standing: list[dict[str, Any]]) -> None:
+    columns = {
+        "partition": "partition",
+        "log_end": "log end",
+        "worker_lag_records": "worker behind",
+        "worker_oldest_seconds": "oldest, s",
+        "sink_lag_offsets": "sink behind",
+        "sink_oldest_seconds": "oldest, s",
+        "equal_up_to": "equal up to",
+        "compared_up_to": "compared up to",
+        "compared_seconds_ago": "s ago",
+        "differences_total": "differences",
+    }
+    write_table(list(columns.values()), [[each[name] for name in columns] for each in standing])
+    if all(each["equal_up_to"] is None for each in standing):
+        write("No reconciler has run: `creditstream reconciler`.")
+    for partition in standing:
+        for each in partition["differences"]:
+            place = f"partition {partition['partition']}, offset {each['offset']}"
+            names = " ".join(name for name in (each["account_id"], each["event_id"], place) if name)
+            write(
+                f"  {each['kind']} in {each['where']}: {names}: expected {each['expected']}, found {each['found']}"
+            )
 
 
 def doctor(*, as_json: Json = False) -> None:

@@ -45,6 +45,7 @@ class StackOptions:
     """0 or 1: it has one port."""
     late_lanes: int = 1
     payments: int = 1
+    reconcilers: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
@@ -62,6 +63,7 @@ class _Ports:
     kafka: KafkaPorts
     clickhouse: ClickHousePorts
     gateway: int
+    metrics: int
 
 
 class LocalStack:
@@ -151,6 +153,7 @@ class LocalStack:
             "kafka": {"bootstrap_servers": broker},
             "clickhouse": {"url": url, "native_port": ports.clickhouse.native},
             "gateway": {"port": ports.gateway},
+            "reconciler": {"metrics_port": ports.metrics},
         }
         self.home.write_settings(self.options.settings, placed)
         self.settings = Settings(home=self.home.directory)
@@ -217,6 +220,7 @@ class LocalStack:
             ("scheduler", 3, options.schedulers),
             ("late-lane", 3, options.late_lanes),
             ("payments", 3, options.payments),
+            ("reconciler", 3, options.reconcilers),
         )
         for kind, stage, count in counts:
             for number in range(1, count + 1):
@@ -284,4 +288,5 @@ def _chosen_ports(options: StackOptions) -> _Ports:
             http=options.clickhouse_port or free_port(), native=options.native_port or free_port()
         ),
         gateway=options.gateway_port or free_port(),
+        metrics=free_port(),
     )

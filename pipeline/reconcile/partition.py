@@ -13,7 +13,7 @@ by its records' size.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,8 @@ class PartitionCheck:
     warehouse: Warehouse
     findings: Findings
     low: int = 0
+    since: int = 0
+    """Causes before this input offset are not looked at."""
     inputs: bytearray = field(default_factory=bytearray)
     answers: bytearray = field(default_factory=bytearray)
     charges: "array[int]" = field(default_factory=lambda: array("q"))
@@ -75,14 +77,12 @@ class PartitionCheck:
             whole=self._is_whole(TOPUP_ORDERS),
             results_whole=self._is_whole(COMMAND_RESULTS),
         )
-        self._read_input(topups)
+        self._read_input(self.log.start_of(ACCOUNT_EVENTS, self.table.partition), topups)
         self._compare(METERED, self._metered)
         self._compare(DEAD, self._dead_letter)
         self._compare(ALERTS, Alerts(findings=self.findings).read)
         self._compare(TOPUPS, topups.read)
-        for result in self.log.records(COMMAND_RESULTS, self.table.partition, before=self.table.next_offset):
-            self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
-            topups.answered(result)
+        self._read_results(topups)
         chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES))
         statements = Statements(
             partition=self.table.partition,
@@ -110,8 +110,18 @@ class PartitionCheck:
     def _is_whole(self, topic: str) -> bool:
         return self.log.start_of(topic, self.table.partition) == 0
 
-    def _read_input(self, topups: Topups) -> None:
-        self.low = self.log.start_of(ACCOUNT_EVENTS, self.table.partition)
+    def _records(self, topic: str) -> Iterable[dict[str, Any]]:
+        """The records of a topic whose cause is to be looked at."""
+        return self.log.records(topic, self.table.partition, before=self.table.next_offset)
+
+    def _read_results(self, topups: Topups | None = None) -> None:
+        for result in self._records(COMMAND_RESULTS):
+            self._answered(COMMAND_RESULTS, result, str(result["outcome"]), str(result["command_id"]))
+            if topups is not None:
+                topups.answered(result)
+
+    def _read_input(self, low: int, topups: Topups | None = None) -> None:
+        self.low = low
         size = max(self.table.next_offset - self.low, 0)
         self.inputs, self.answers = bytearray(size), bytearray(size)
         self.charges = array("q", bytes(8 * size))
@@ -120,7 +130,8 @@ class PartitionCheck:
             if place >= size:
                 break
             self.inputs[place] = kind_of(message)
-            topups.see(message)
+            if topups is not None:
+                topups.see(message)
         if ticks := self.inputs.count(TIME):
             self.outcomes["tick"] = ticks
 
@@ -171,8 +182,9 @@ class PartitionCheck:
 
     def _compare(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> None:
         """A topic with its table; `look` sees every record of the topic once."""
-        before = self.table.next_offset
-        stored = self.warehouse.rows(shape, self.table.partition, before)
+        stored = self.warehouse.rows(
+            shape, self.table.partition, since=self.since, before=self.table.next_offset
+        )
         for wanted, there in beside(self._in_order(shape, look), stored):
             if len(wanted) == len(there) == 1:
                 if wanted[0] != there[0]:
@@ -181,8 +193,8 @@ class PartitionCheck:
                 self._pair(shape, wanted, there)
 
     def _in_order(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> Iterator[Row]:
-        newest = -1
-        for record in self.log.records(shape.topic, self.table.partition, before=self.table.next_offset):
+        newest = self.since
+        for record in self._records(shape.topic):
             look(record)
             row = shape.row(record)
             if row[0] < newest:

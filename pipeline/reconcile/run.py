@@ -17,7 +17,7 @@ from pipeline.reconcile.report import (
     Report,
 )
 from pipeline.reconcile.schedules import check_schedules
-from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, TOPUPS, Row, Shape
+from pipeline.reconcile.stored import SHAPES, Row, Shape
 from pipeline.reconcile.table import Table, read_table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
@@ -74,7 +74,7 @@ def _reconcile(
 
 
 def _wait_for_sink(log: Log, warehouse: Warehouse, table: Table, deadline: float) -> None:
-    for shape in (METERED, DEAD, ALERTS, TOPUPS, STATEMENTS, ENTRIES):
+    for shape in SHAPES:
         last = log.last_cause(shape.topic, table.partition, before=table.next_offset)
         _wait_until(partial(_passed, warehouse, shape, table.partition, last), deadline)
 

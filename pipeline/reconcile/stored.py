@@ -100,6 +100,9 @@ DEAD: Final = Shape(
     "event_id",
 )  # fmt: skip
 
+SHAPES: Final = (METERED, DEAD, ALERTS, TOPUPS, STATEMENTS, ENTRIES)
+"""All that is compared row by row."""
+
 
 def beside(expected: Iterable[Row], found: Iterable[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
     """Both sides' rows of each input offset. Both must come in the order of offsets."""

@@ -1,7 +1,7 @@
 """Reading committed records of one topic partition, from its start to where it ends now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -22,6 +22,8 @@ READ_STALL_SECONDS_MAX: Final = 30
 """Without a record and without the end for this long, the broker is given up."""
 
 
+NEWEST_OFFSETS: Final = 16
+"""First guess of how far from its end a topic has the newest value of a key that every transaction writes."""
 TAIL_OFFSETS: Final = 500
 """First guess of how far the last record may stand before the end: markers of transactions have offsets too."""
 
@@ -73,15 +75,46 @@ class Log:
         (answer,) = self._reader.offsets_for_times([asked], timeout=READ_STALL_SECONDS_MAX)
         return answer.offset if answer.offset >= 0 else end
 
-    def messages(self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING) -> Iterator[Message]:
-        """All committed records up to the end at the time of reading, in order."""
+    def offsets_at(self, topics: Sequence[str], partition: int, at_ms: int) -> dict[str, int]:
+        """As `offset_at`, of several topics in one question, without those that have none."""
+        asked = {topic_name(self._kafka, topic): topic for topic in topics}
+        places = [TopicPartition(name, partition, at_ms) for name in asked]
+        answers = self._reader.offsets_for_times(places, timeout=READ_STALL_SECONDS_MAX)
+        return {asked[answer.topic]: answer.offset for answer in answers if answer.offset >= 0}
+
+    def first(self, topic: str, partition: int, start: int = OFFSET_BEGINNING) -> Message | None:
+        """The first committed record from an offset on; None where none is there now."""
+        return next(self.messages(topic, partition, start=start, at_a_time=1), None)
+
+    def newest(self, topic: str, partition: int, key: bytes) -> bytes | None:
+        """The last value of a key, read from the end backwards; None where there is none."""
+        low, high = self.bounds(topic, partition)
+        back = NEWEST_OFFSETS
+        while True:
+            start = max(low, high - back)
+            values = [
+                message.value()
+                for message in self.messages(topic, partition, start=start, at_a_time=1)
+                if message.key() == key
+            ]
+            if values or start == low:
+                return values[-1] if values else None
+            back *= 16
+
+    def messages(
+        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING, at_a_time: int = READ_RECORDS
+    ) -> Iterator[Message]:
+        """All committed records up to the end at the time of reading, in order.
+
+        For a few, take one at a time: the client waits `READ_WAIT_SECONDS` for a take to become full.
+        """
         low, high = self.bounds(topic, partition)
         if max(low, start) >= high:
             return  # Asking costs a millisecond, waiting for the end of an empty partition a hundred.
         self._reader.assign([TopicPartition(topic_name(self._kafka, topic), partition, start)])
         stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
         while True:
-            batch = self._reader.consume(READ_RECORDS, timeout=READ_WAIT_SECONDS)
+            batch = self._reader.consume(at_a_time, timeout=READ_WAIT_SECONDS)
             if batch:
                 stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
             elif time.monotonic() > stalled_at:

@@ -1,6 +1,6 @@
 """What ClickHouse holds, read without FINAL: a row that stands there twice must show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,8 @@ READ_SETTINGS: Final[dict[str, Any]] = {
     "max_execution_time": 3600,
 }
 """So that amounts and instants come in the form that the records have."""
+BEYOND_ROWS_MAX: Final = 20
+"""Of one table, that are named at a time."""
 
 _ROLLUP: Final = """
 SELECT day, account_id, service, channel, outcome,
@@ -45,12 +47,35 @@ class Warehouse:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def rows(self, shape: Shape, partition: int, before: int) -> Iterator[Row]:
-        """The rows whose cause stands before the input offset `before`, in the order of the log."""
+    def rows(self, shape: Shape, partition: int, *, since: int, before: int) -> Iterator[Row]:
+        """The rows whose cause stands in the input offsets [since, before), in the order of the log."""
         columns = ", ".join(shape.fields)
         return self._select(
             f"SELECT {columns} FROM {shape.table} "  # noqa: S608  (names of ours)
-            "WHERE partition = {partition:UInt32} AND offset < {before:UInt64} ORDER BY offset",
+            "WHERE partition = {partition:UInt32} AND offset >= {since:UInt64} AND offset < {before:UInt64} "
+            "ORDER BY offset",
+            partition=partition,
+            since=since,
+            before=before,
+        )
+
+    def rows_beyond(self, shapes: Sequence[Shape], ends: Mapping[int, int]) -> list[Row]:
+        """Rows whose cause the log does not have, or not yet: their table, partition, input offset and account."""
+        within = " OR ".join(f"(partition = {number} AND offset < {end})" for number, end in ends.items())
+        parts = [
+            f"SELECT '{shape.table}', partition, offset, account_id FROM {shape.table} "  # noqa: S608  (names and numbers of ours)
+            f"WHERE NOT ({within}) LIMIT {BEYOND_ROWS_MAX}"
+            for shape in shapes
+        ]
+        return list(self._select(" UNION ALL ".join(parts)))
+
+    def links(self, partition: int, accounts: Sequence[str], before: int) -> Iterator[Row]:
+        """Of these accounts the newest ledger entry before an input offset: account, its number, hash and balance."""
+        return self._select(
+            "SELECT account_id, max(entry_seq), argMax(entry_hash, entry_seq), argMax(balance_after, entry_seq) "
+            "FROM ledger_entries WHERE account_id IN {accounts:Array(String)} AND partition = {partition:UInt32} "
+            "AND offset < {before:UInt64} GROUP BY account_id",
+            accounts=accounts,
             partition=partition,
             before=before,
         )
@@ -61,20 +86,23 @@ class Warehouse:
         ((offset,),) = self._select(sql, partition=partition)
         return -1 if offset is None else int(offset)
 
-    def balances(self, partition: int) -> Iterator[Row]:
-        """Account, posted and held credits, overage, entry number, offset: the newest of every account."""
+    def balances(self, partition: int, accounts: Sequence[str] | None = None) -> Iterator[Row]:
+        """Account, posted and held credits, overage, entry number, offset: the newest of every account, or of these."""
         return self._select(
             "SELECT account_id, argMax(posted, partition_seq), argMax(held, partition_seq), "
             "argMax(overage, partition_seq), argMax(entry_seq, partition_seq), argMax(offset, partition_seq) "
-            "FROM account_balances WHERE partition = {partition:UInt32} GROUP BY account_id",
+            "FROM account_balances WHERE partition = {partition:UInt32} "
+            + ("" if accounts is None else "AND account_id IN {accounts:Array(String)} ")
+            + "GROUP BY account_id",
             partition=partition,
+            accounts=accounts or [],
         )
 
     def rollup_differences(self) -> list[Row]:
         """Lines of the daily rollup that are not the sum of the rows: their key, expected, found."""
         return list(self._select(_ROLLUP))
 
-    def _select(self, sql: str, **parameters: int) -> Iterator[Row]:
+    def _select(self, sql: str, **parameters: object) -> Iterator[Row]:
         with self._client.raw_stream(
             sql, parameters=parameters, settings=READ_SETTINGS, fmt="JSONCompactEachRow"
         ) as stream:

@@ -26,6 +26,7 @@ ASYNCAPI: dict[str, Any] = yaml.safe_load((ROOT / "asyncapi.yaml").read_text(enc
 INTERNAL = {
     topics.IDENTITIES,
     topics.SINK_PLANS,
+    topics.RECONCILE_MARKS,
     topics.API_KEYS,
     topics.ADMIN_ACTIONS,
     topics.changelog("app"),

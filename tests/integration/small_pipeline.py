@@ -16,8 +16,11 @@ from pipeline.load import LoadRecord
 from pipeline.metering import Batch, Folded, PartitionView, initial_cursor
 from pipeline.reconcile.topics import Log
 from pipeline.settings import Settings
+from pipeline.sink.plan import MAPPING_VERSION
+from pipeline.sink.plan_log import PlanLog
 from pipeline.state import CURSOR_KEY, encode_cursor
 from schemas import topics
+from schemas.sink_plan import PlannedRange, SinkPlan
 
 SECONDS_MAX = 30
 TABLES = {
@@ -48,6 +51,26 @@ def run(settings: Settings, load: Iterable[LoadRecord]) -> None:
         folded = _fold(settings, partition)
         _commit(settings, partition, folded)
         _insert(settings, partition, folded)
+        settle(settings, partition)
+
+
+def settle(settings: Settings, partition: int, *, stored: bool = True) -> None:
+    """The plan of a sink that has stored everything, or that begins."""
+    broker = clients.admin(settings.kafka)
+    names = [clients.topic_name(settings.kafka, topic) for topic in TABLES]
+    places = [clients.TopicPartition(name, partition) for name in names]
+    ends = clients.list_offsets(broker, places, "latest", timeout_seconds=SECONDS_MAX)
+    ranges = [
+        PlannedRange(
+            topic=name,
+            topic_id=clients.topic_id(broker, name, timeout_seconds=SECONDS_MAX),
+            first=ends[name, partition],
+            end=ends[name, partition],
+        )
+        for name in (names if stored else [])
+    ]
+    plan = SinkPlan(partition=partition, mapping=MAPPING_VERSION, inserted=True, ranges=ranges)
+    PlanLog(settings, partition).write(plan)
 
 
 def publish(settings: Settings, load: Iterable[LoadRecord]) -> None:
@@ -59,19 +82,20 @@ def publish(settings: Settings, load: Iterable[LoadRecord]) -> None:
     assert producer.flush(SECONDS_MAX) == 0
 
 
+def logged(message: clients.Message) -> Logged:
+    return Logged(
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        cast(list[tuple[str, bytes]], message.headers() or []),
+    )
+
+
 def _fold(settings: Settings, partition: int) -> Folded:
     core = load_core(settings)
     reader = Log(settings.kafka)
-    log = [
-        Logged(
-            message.offset() or 0,
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            cast(list[tuple[str, bytes]], message.headers() or []),
-        )
-        for message in reader.messages(topics.ACCOUNT_EVENTS, partition)
-    ]
+    log = [logged(message) for message in reader.messages(topics.ACCOUNT_EVENTS, partition)]
     reader.close()
     cursor = initial_cursor(core, "small")
     batch = Batch(

@@ -145,7 +145,7 @@ def test_a_closed_period_and_what_is_set_aside_can_be_read(stored: Settings, ana
         written = statement("a", partition=0, offset=3)
         for token in ("a period", "the same row cut anew"):
             store(owner, [written], token)
-        (there, *_) = Warehouse(owner).rows(STATEMENTS, 0, 100)
+        (there, *_) = Warehouse(owner).rows(STATEMENTS, 0, since=0, before=100)
     record = orjson.loads(written.value)
     assert list(altered(STATEMENTS, STATEMENTS.row(record), there)) == []
     (told,) = newest_statements(analyst, "a", 10)

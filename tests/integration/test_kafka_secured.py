@@ -36,10 +36,11 @@ CLICKHOUSE_USERS = {
     "sink": "sink",
     "late-lane": "reader",
     "gateway": "reader",
+    "reconciler": "reader",
     "operator": "reader",
 }
 """As in docker-compose.yml and the Kubernetes example. The others have none."""
-RUNNING = ("worker", "sink", "scheduler", "late-lane", "payments", "gateway")
+RUNNING = ("worker", "sink", "scheduler", "late-lane", "payments", "reconciler", "gateway")
 SECONDS_MAX = 60
 
 

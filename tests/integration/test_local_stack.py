@@ -53,9 +53,11 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
                 "scheduler-1",
                 "late-lane-1",
                 "payments-1",
+                "reconciler-1",
                 "gateway",
             )
         }
+        wait_until("the reconciler's first marks", lambda: all_compared(status()), 60)
         again = creditstream(tmp_path, "up", "--detach", *AUTO)
         assert (again.returncode, "already" in again.stderr) == (1, True)
 
@@ -69,6 +71,18 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
     assert status()["running"] is False
     assert creditstream(tmp_path, "reset", "--yes").returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def all_compared(status: dict[str, Any]) -> bool:
+    """With the lags of every partition beside it."""
+    for partition in status["partitions"] or ():
+        assert partition["differences"] == []
+        assert partition["worker_lag_records"] >= 0
+        assert partition["sink_lag_offsets"] >= 0
+    return all(
+        partition["compared_seconds_ago"] is not None
+        for partition in status["partitions"] or [{"compared_seconds_ago": None}]
+    )
 
 
 def test_a_taken_port_names_its_holder_and_the_way_round_it() -> None:

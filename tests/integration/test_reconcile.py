@@ -308,10 +308,10 @@ class _Altered(Log):
         self._altered = (topic, account, changed, offset)
 
     def messages(
-        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING
+        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING, at_a_time: int = 1
     ) -> Iterator[clients.Message]:
         altered, account, changed, offset = self._altered
-        for message in super().messages(topic, partition, start=start):
+        for message in super().messages(topic, partition, start=start, at_a_time=at_a_time):
             if topic != altered or message.key() != account.encode():
                 yield message
                 continue

@@ -12,7 +12,7 @@ cd "$directory"
 
 secret() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
-for process in setup worker sink gateway scheduler late-lane payments; do
+for process in setup worker sink gateway scheduler late-lane payments reconciler; do
   printf 'CREDITSTREAM_KAFKA__CLIENT_OPTIONS={"security.protocol":"SASL_SSL","sasl.mechanism":"SCRAM-SHA-512","sasl.username":"creditstream-%s","sasl.password":"%s","ssl.ca.location":"/etc/creditstream/tls/ca.crt"}\n' \
     "$process" "$(secret)" >"kafka-$process.env"
 done
