@@ -252,7 +252,10 @@ def _encode_policy(policy: Policy) -> tuple[Any, ...]:
     return policy.overage_ceiling, policy.thresholds, chosen
 
 
-def _decode_policy(overage_ceiling: Credits | None, thresholds: list[int], topup: list[Any] | None) -> Policy:
+def _decode_policy(
+    overage_ceiling: Credits | None, thresholds: list[int], topup: list[Any] | None = None
+) -> Policy:
+    """Before credits could be bought automatically, a policy had two parts."""
     return Policy(overage_ceiling, tuple(thresholds), None if topup is None else TopupPolicy(*topup))
 
 
