@@ -8,7 +8,7 @@ import pytest
 from pipeline.admin.topics import TopicsDifferError, check_topics, ensure_topics, expected_topics
 from pipeline.kafka import NewTopic, admin, topic_name
 from pipeline.settings import KafkaSettings, Settings
-from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, changelog
+from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, METERED_RECORDS, SINK_PLANS, changelog
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +43,10 @@ def test_missing_topics_are_created_and_then_found_right(deployment: Settings) -
         (ACCOUNT_EVENTS, {"retention_bytes": "1000000"}, "retention.bytes"),
         (changelog("creditstream"), {"cleanup_policy": "delete"}, "cleanup.policy"),
         (changelog("creditstream"), {"min_compaction_lag_ms": "0"}, "min.compaction.lag.ms"),
+        (changelog("creditstream"), {"delete_retention_ms": "60000"}, "delete.retention.ms"),
+        (SINK_PLANS, {"cleanup_policy": "delete"}, "cleanup.policy"),
+        (IDENTITIES, {"retention_ms": "259200000"}, "retention.ms"),  # The hot window alone.
+        (METERED_RECORDS, {"message_timestamp_type": "LogAppendTime"}, "message.timestamp.type"),
         (IDENTITIES, {"max_message_bytes": "1000"}, "max.message.bytes"),
     ],
 )
@@ -63,6 +67,21 @@ def test_another_partition_count_is_refused(deployment: Settings) -> None:
     create(deployment, ACCOUNT_EVENTS, deployment.kafka.partitions + 1)
     with pytest.raises(TopicsDifferError, match="expected partitions 4, found 5"):
         ensure_topics(deployment)
+
+
+def test_fewer_copies_than_asked_for_are_refused_of_every_topic(deployment: Settings) -> None:
+    ensure_topics(deployment)
+    asked = deployment.model_copy(
+        update={"kafka": deployment.kafka.model_copy(update={"replication_factor": 3})}
+    )
+    with pytest.raises(TopicsDifferError) as caught:
+        ensure_topics(asked)
+    assert {each.topic for each in caught.value.differences} == {
+        each.name for each in expected_topics(deployment)
+    }
+    told = {(each.setting, each.expected, each.found) for each in caught.value.differences}
+    assert told == {("replication factor", "at least 3", "1")}
+    assert "Remedy: reassign the partitions to more brokers" in str(caught.value)
 
 
 def test_longer_and_unlimited_retention_is_welcome(deployment: Settings) -> None:
