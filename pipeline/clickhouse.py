@@ -15,6 +15,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 from pipeline.settings import ClickHouseSettings
 
 __all__ = [
+    "FILL_SETTING",
     "ClickHouseError",
     "Client",
     "DatabaseError",
@@ -30,6 +31,9 @@ QUERY_TIMEOUT_SECONDS: Final = 60
 """As long as the analyst's own limit on the server."""
 BLOCK_ROWS_MAX: Final = 2_000_000
 """Above `SinkSettings.batch_rows_max`: what is sent as one block is also stored as one."""
+
+FILL_SETTING: Final = "log_comment"
+"""What an insert says its `fill` by, and the constraint of a rebuilt table reads: any text may stand in it."""
 
 _EXACT_INSERT: Final[dict[str, Any]] = {
     # The server's queue would answer before the rows are stored, and it ignores tokens.
@@ -97,11 +101,11 @@ def _open(clickhouse: ClickHouseSettings, user: str, password: str, database: st
     return client
 
 
-def insert_block(client: Client, table: str, rows: bytes, *, token: str) -> None:
-    """Insert JSON objects, one a line, as one block under `token`.
+def insert_block(client: Client, table: str, rows: bytes, *, token: str, fill: str = "") -> None:
+    """Insert JSON objects, one a line, as one block under `token`. Tables of another `fill` refuse it.
 
     The body is a stream because clickhouse-connect repeats a request whose connection broke when the body is
     bytes: at a time, and so often, that nobody here decides. Repeating is the caller's, within its bounds.
     """
-    settings = {**_EXACT_INSERT, "insert_deduplication_token": token}
+    settings = {**_EXACT_INSERT, "insert_deduplication_token": token, FILL_SETTING: fill}
     client.raw_insert(table, insert_block=io.BytesIO(rows), fmt="JSONEachRow", settings=settings)

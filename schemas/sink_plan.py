@@ -30,3 +30,9 @@ class SinkPlan(WireModel):
     inserted: bool
     """False before the insert. True: all of it is known to be stored, and `end` is only where to go on."""
     ranges: list[PlannedRange]
+    fill: str = ""
+    """Which filling of the tables it is for: after a rebuild they take blocks of no other. "": never rebuilt."""
+
+    def to_json(self) -> bytes:
+        """Without what an older sink does not know, as long as it need not."""
+        return self.model_dump_json(exclude_defaults=True).encode()

@@ -81,6 +81,10 @@ def rules(of: Deployment) -> list[Rule]:
     sink_fences = tuple(f"{app}-sink-{partition}" for partition in range(of.partitions))
     found: tuple[tuple[str, tuple[str, ...], Resource, tuple[str, ...]], ...] = (
         ("setup", ("Create", "Describe", "DescribeConfigs"), "topic", every),
+        # `creditstream rebuild clickhouse` and `restore clickhouse` are run as this user.
+        ("setup", ("Read",), "topic", (ACCOUNT_EVENTS, *STORED, SINK_PLANS, state)),
+        ("setup", ("Write",), "topic", (SINK_PLANS,)),
+        ("setup", WRITE, "transactional-id", sink_fences),
         ("worker", READ, "topic", (ACCOUNT_EVENTS, state, IDENTITIES, METERED_RECORDS)),
         ("worker", WRITE, "topic", (*STORED, COMMAND_RESULTS, IDENTITIES, state)),
         ("worker", ("Describe", "DescribeConfigs"), "topic", every),
@@ -114,7 +118,7 @@ def rules(of: Deployment) -> list[Rule]:
         ("lag", ("Describe",), "group", (app, f"{app}-sink")),
         *(
             (process, ("Describe",), "group", UNUSED)
-            for process in ("worker", "sink", "late-lane", "reconciler", "gateway", "operator")
+            for process in ("setup", "worker", "sink", "late-lane", "reconciler", "gateway", "operator")
         ),
     )
     return [

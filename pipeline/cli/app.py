@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli import (
     account,
+    backup,
     bench,
     chaos,
     dead_letters,
@@ -18,6 +19,7 @@ from pipeline.cli import (
     plan,
     price,
     price_book,
+    rebuild,
     reverse,
     send,
     services,
@@ -85,6 +87,12 @@ _register(
 _register(LOOK, watch.tail, watch.reconcile)
 _register(LOOK, what_if.what_if)
 _register(RULES, price.price, simulate.simulate)
+REPAIR: Final = "Keep and mend"
+_register(REPAIR, backup.backup, backup.sweep)
+rebuild.register()
+app.add_typer(rebuild.app, name="rebuild", rich_help_panel=REPAIR)
+backup.register()
+app.add_typer(backup.restore_app, name="restore", rich_help_panel=REPAIR)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
 _register("Programs of a deployment", services.late_lane, services.payments, services.gateway)
 _register("Programs of a deployment", services.reconciler, services.setup)

@@ -14,7 +14,7 @@ from typing import Final
 from pipeline.clickhouse import ClickHouseError, Client, insert_block
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.plan import block_token
-from schemas.sink_plan import SinkPlan
+from schemas.sink_plan import PlannedRange, SinkPlan
 from schemas.topics import (
     ACCOUNT_ALERTS,
     ACCOUNT_BALANCES,
@@ -71,13 +71,18 @@ class Inserter:
         for planned in plan.ranges:
             rows = blocks[planned.topic]
             if rows:
-                token = block_token(plan.partition, planned, plan.mapping)
-                self._insert_block(self._tables[planned.topic], rows, token, since, given_up)
+                self._insert_block(plan, planned, rows, since, given_up)
                 reached(Phase.SINK_INSERTING, plan.partition)
 
     def _insert_block(
-        self, table: str, rows: Sequence[bytes], token: str, since: float, given_up: threading.Event
+        self,
+        plan: SinkPlan,
+        planned: PlannedRange,
+        rows: Sequence[bytes],
+        since: float,
+        given_up: threading.Event,
     ) -> None:
+        table, token = self._tables[planned.topic], block_token(plan.partition, planned, plan.mapping)
         block = b"\n".join(rows)
         pause = BACK_OFF_SECONDS_MIN
         last: ClickHouseError | None = None
@@ -86,7 +91,7 @@ class Inserter:
                 return
             _refuse_old(token, since)
             try:
-                insert_block(self._client, table, block, token=token)
+                insert_block(self._client, table, block, token=token, fill=plan.fill)
             except ClickHouseError as error:
                 _LOG.warning(
                     "insert_failed table=%s token=%s attempt=%d error=%s", table, token, attempt, error

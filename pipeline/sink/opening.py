@@ -92,15 +92,15 @@ def _buffers(plan: SinkPlan | None, logs: _Logs, number: int) -> dict[str, Buffe
             raise SinkRefusedError(
                 f"the sink has stored {planned.topic} with id {planned.topic_id} up to offset {planned.end}, the "
                 f"broker has {found}: the topic was deleted and created again, and its offsets mean other "
-                "records. Start with an empty ClickHouse database and without the topic of the sink's plans."
+                "records. Remedy: creditstream rebuild clickhouse --yes"
             )
         begins = logs.begins[planned.topic, number]
         if planned.first < begins:
             raise SinkRefusedError(
                 f"records of {planned.topic} partition {number} from offset {planned.first} to {begins} were "
                 "deleted from Kafka before they were stored in ClickHouse: the retention is shorter than the "
-                "sink was away. Restore them, or rebuild ClickHouse from what the log still holds: an empty "
-                "database, without the topic of the sink's plans."
+                "sink was away. Remedy: restore a backup (creditstream restore clickhouse), or take what the log "
+                "still holds (creditstream rebuild clickhouse --yes --accept-loss)"
             )
         firsts[planned.topic] = planned.first
     return {topic: Buffer(first) for topic, first in firsts.items()}

@@ -9,12 +9,17 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
 from pipeline.sink.plan import BlockLimits, Buffer, is_covered, next_plan, settled
 from pipeline.sink.plan_log import PlanLog
 from schemas.sink_plan import SinkPlan
+
+RENEW_SECONDS: Final = 20
+"""An idle sink says so often again how far it is. One that was fenced, because the tables were made anew or by a
+successor of which it knows nothing, hears of it then and ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +49,12 @@ class SinkPartition:
         self.buffers = buffers
         self._log = log
         self._topic_ids = topic_ids
+        self._fill = "" if plan is None else plan.fill
         self._tools = tools
         self._replay = plan if plan is not None and not plan.inserted else None
         self._fenced_at = time.monotonic()
         self._settled = plan is None or plan.inserted
+        self._renew_at = self._fenced_at + RENEW_SECONDS
         self._work: Future[None] | None = None
         self._given_up = threading.Event()
         self._waiting_since: float | None = None
@@ -88,11 +95,11 @@ class SinkPartition:
                 plan, self._replay = self._replay, None
                 self._begin(plan, self._take(plan), is_written=True)
         elif self._is_ready(now):
-            plan = next_plan(self.number, self.buffers, self._topic_ids, self._tools.limits)
+            plan = next_plan(self.number, self.buffers, self._topic_ids, self._tools.limits, fill=self._fill)
             self._begin(plan, self._take(plan), is_written=False)
-        elif not self._settled and self._is_idle():
-            self._settled = True
-            plan = settled(self.number, self.buffers, self._topic_ids)
+        elif self._is_idle() and (not self._settled or now >= self._renew_at):
+            self._settled, self._renew_at = True, now + RENEW_SECONDS
+            plan = settled(self.number, self.buffers, self._topic_ids, fill=self._fill)
             self._work = self._tools.pool.submit(self._log.write, plan)
 
     def give_up(self) -> None:

@@ -98,23 +98,30 @@ class Buffer:
 
 
 def next_plan(
-    partition: int, buffers: Mapping[str, Buffer], topic_ids: Mapping[str, str], limits: BlockLimits
+    partition: int,
+    buffers: Mapping[str, Buffer],
+    topic_ids: Mapping[str, str],
+    limits: BlockLimits,
+    *,
+    fill: str = "",
 ) -> SinkPlan:
     """The next range of every topic."""
     ranges = [
         PlannedRange(topic=topic, topic_id=topic_ids[topic], first=buffer.first, end=buffer.cut(limits))
         for topic, buffer in buffers.items()
     ]
-    return SinkPlan(partition=partition, mapping=MAPPING_VERSION, inserted=False, ranges=ranges)
+    return SinkPlan(partition=partition, mapping=MAPPING_VERSION, inserted=False, ranges=ranges, fill=fill)
 
 
-def settled(partition: int, buffers: Mapping[str, Buffer], topic_ids: Mapping[str, str]) -> SinkPlan:
+def settled(
+    partition: int, buffers: Mapping[str, Buffer], topic_ids: Mapping[str, str], *, fill: str = ""
+) -> SinkPlan:
     """Says that everything read so far is stored: the next owner inserts nothing again, however late it comes."""
     ranges = [
         PlannedRange(topic=topic, topic_id=topic_ids[topic], first=buffer.read_to, end=buffer.read_to)
         for topic, buffer in buffers.items()
     ]
-    return SinkPlan(partition=partition, mapping=MAPPING_VERSION, inserted=True, ranges=ranges)
+    return SinkPlan(partition=partition, mapping=MAPPING_VERSION, inserted=True, ranges=ranges, fill=fill)
 
 
 def is_covered(plan: SinkPlan, buffers: Mapping[str, Buffer]) -> bool:

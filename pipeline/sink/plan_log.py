@@ -51,7 +51,7 @@ class PlanLog:
         self._producer.produce(
             self._topic,
             key=str(self._partition).encode(),
-            value=plan.model_dump_json().encode(),
+            value=plan.to_json(),
             partition=self._partition,
         )
         self._producer.commit_transaction(self._settings.sink.plan_timeout_seconds)
