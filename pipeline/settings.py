@@ -81,7 +81,7 @@ class WorkerSettings(_Group):
 class SinkSettings(_Group):
     batch_rows_max: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_bytes_max: int = Field(default=8_000_000, ge=1_000_000)
-    """Of one topic and partition. The sink holds up to twice this, times five topics, times its partitions."""
+    """Of one topic and partition. The sink holds up to twice this, times the topics it stores, times its partitions."""
     batch_age_ms_max: int = Field(default=250, ge=1)
     session_timeout_ms: int = Field(default=6000, ge=1000)
     heartbeat_interval_ms: int = Field(default=1000, ge=100)
@@ -124,6 +124,51 @@ class PaymentSettings(_Group):
     """Orders without an answer that are held; beyond them no further ones are read."""
     simulated_decline_percent: int = Field(default=0, ge=0, le=100)
     simulated_unanswered_percent: int = Field(default=0, ge=0, le=100)
+
+
+class NotifierSettings(_Group):
+    """Mails and webhooks for alerts. The keys are the gateway's and the command line's too: they write the settings."""
+
+    key_id: str = Field(default="", max_length=64)
+    keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    """Key id → secret (hex, 32 bytes). Signs notification settings, and webhook secrets are derived from it: an old one
+    must stay here as long as endpoints have secrets of it. Apart from the command keys, so that the one process that
+    talks to strangers can sign no command."""
+    public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/\s]+(/[^\s]*[^/\s])?$")
+    """Where people find this deployment: for the button in a mail and for ending mails."""
+    mail_from: str = Field(default="creditstream@localhost", max_length=254)
+    smtp_host: str = ""
+    """Empty: mails are written to `outbox/` in the state directory instead."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_ca_file: Path | None = None
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_timeout_seconds: float = Field(default=20, gt=0, le=120)
+    """For one mail, from the connection to the server's last word."""
+    smtp_in_flight_max: int = Field(default=4, ge=1, le=64)
+    """Mails, and so connections to the server, at one time."""
+    inside_allowed: tuple[str, ...] = ()
+    """Hosts (`hooks.internal`) and networks (`10.1.0.0/16`) that webhooks may reach although they are inside or
+    without TLS. For tests and for receivers on the own premises."""
+    webhook_timeout_seconds: float = Field(default=10, gt=0, le=60)
+    """For one POST, from the look-up of the name to the end of the answer."""
+    webhook_answer_bytes_max: int = Field(default=65_536, ge=0)
+    """Of the answer's body, which counts for nothing; then the connection is closed."""
+    webhooks_in_flight_max: int = Field(default=64, ge=1, le=1024)
+    receiver_in_flight_max: int = Field(default=2, ge=1, le=64)
+    """POSTs to one host at one time: a slow receiver holds up itself."""
+    retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+    """Waits between tries, each shortened by chance by up to a tenth; then the delivery is dead. About three days."""
+    alert_age_hours_max: int = Field(default=72, ge=1, le=168)
+    """An alert that is older when the notifier first reads it is dead at once: nobody wants it any more."""
+    open_deliveries_max: int = Field(default=100_000, ge=1)
+    """Deliveries that wait, about 2 kB each; beyond them no further alerts are read."""
+    secret_overlap_hours: int = Field(default=24, ge=0, le=168)
+    """After a rotation messages carry signatures of the old secret too for this long."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Where Prometheus reads; 0: nowhere."""
 
 
 class ClientSettings(_Group):
@@ -211,6 +256,7 @@ class Settings(BaseSettings):
     scheduler: SchedulerSettings = SchedulerSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
     payments: PaymentSettings = PaymentSettings()
+    notifier: NotifierSettings = NotifierSettings()
     client: ClientSettings = ClientSettings()
     gateway: GatewaySettings = GatewaySettings()
     command_key_id: str = Field(default="", max_length=64)

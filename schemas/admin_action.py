@@ -9,14 +9,14 @@ class AdminAction(WireModel):
     at: UtcInstant
     """The gateway's clock."""
     action: str
-    """`account.<command>`, `key.create` or `key.revoke`."""
+    """`account.<command>`, `key.create`, `key.revoke`, `notifications.<what>` or `webhook.<what>`."""
     key_id: str
     key_name: str
     """Whose key it was."""
     account_id: str
     """Empty for actions on keys."""
     subject: str
-    """The command's id, or the id of the key that was made or revoked."""
+    """The command's id, or the id of the key, webhook or delivery."""
     result: str
     """`done`, or the code of the problem."""
     request_id: str

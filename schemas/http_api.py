@@ -18,6 +18,7 @@ from schemas.account_command import (
     PlaceHold,
 )
 from schemas.account_statement import OverageReturn
+from schemas.alert_delivery import AlertKind, DeliveryStatus
 from schemas.base import (
     AccountId,
     Count,
@@ -33,6 +34,16 @@ from schemas.command_result import HoldAnswer, PlanChangeAnswer
 from schemas.held_usage import CapturedUsage
 from schemas.ledger_entry import EntryKind
 from schemas.metered_record import UsageOutcome
+from schemas.notification_settings import (
+    RECIPIENTS_MAX,
+    TARGET_ID_PATTERN,
+    Address,
+    Description,
+    Language,
+    Recipient,
+    TimeZone,
+    WebhookUrl,
+)
 
 Scope: TypeAlias = Literal["ingest", "hold", "read", "admin"]
 """`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `admin`: operators'
@@ -378,6 +389,93 @@ class AlertItem(WireModel):
 
 class AlertsPage(_Page):
     items: list[AlertItem]
+
+
+class NotificationsRequest(WireModel):
+    """`PUT /v1/accounts/{account_id}/notifications`: whom to write to. It replaces what was."""
+
+    recipients: Annotated[list[Address], Field(max_length=RECIPIENTS_MAX)]
+    language: Language = "en"
+    time_zone: TimeZone = "UTC"
+    """IANA name, for the dates in mails."""
+
+
+class WebhookAnswer(WireModel):
+    """A webhook endpoint without its secret."""
+
+    endpoint_id: str
+    url: str
+    description: str
+    created_at: UtcInstant
+    updated_at: UtcInstant
+    previous_secret_until: UtcInstant | None
+    """After a rotation: until then messages are signed with the old secret too."""
+
+
+class NewWebhookAnswer(WebhookAnswer):
+    """A new endpoint, or a new secret of one. `secret` is shown this once."""
+
+    secret: str
+    """`whsec_…`, as libraries of Standard Webhooks take it."""
+
+
+class NotificationsAnswer(WireModel):
+    """`GET /v1/accounts/{account_id}/notifications`."""
+
+    account_id: AccountId
+    recipients: list[Recipient]
+    language: Language
+    time_zone: str
+    webhooks: list[WebhookAnswer]
+
+
+class WebhooksAnswer(WireModel):
+    webhooks: list[WebhookAnswer]
+
+
+class NewWebhookRequest(WireModel):
+    """`POST /v1/accounts/{account_id}/notifications/webhooks`."""
+
+    url: WebhookUrl
+    """https, and an address outside this network unless the deployment allows it."""
+    description: Description = ""
+
+
+class TestRequest(WireModel):
+    """`POST /v1/accounts/{account_id}/notifications/test`."""
+
+    target_id: Annotated[str, Field(pattern=TARGET_ID_PATTERN)] | None = None
+    """One recipient or webhook; null: all of the account."""
+
+
+class QueuedAnswer(WireModel):
+    """What the notifier was asked to deliver; how far it came is in the list of deliveries."""
+
+    delivery_ids: list[str]
+
+
+class DeliveryItem(WireModel):
+    """One alert to one recipient or webhook; its fields as in `alert_delivery.v1`."""
+
+    delivery_id: str
+    alert_id: str
+    kind: AlertKind
+    threshold: Count | None
+    accepted_at: UtcInstant
+    channel: Literal["email", "webhook"]
+    target_id: str
+    target: str
+    status: DeliveryStatus
+    attempts: Count
+    redeliveries: Count
+    last_code: Count | None
+    last_error: str
+    next_attempt_at: UtcInstant | None
+    updated_at: UtcInstant
+
+
+class DeliveriesPage(_Page):
+    items: list[DeliveryItem]
 
 
 class UsageTotal(WireModel):

@@ -11,6 +11,8 @@ from schemas import account_command, publication, usage_event
 from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance
 from schemas.account_statement import AccountStatement
+from schemas.alert_delivery import AlertDelivery
+from schemas.alert_webhook import AlertWebhook
 from schemas.command_result import CommandResult
 from schemas.dead_letter import DeadLetter
 from schemas.ledger_entry import LedgerEntry
@@ -22,6 +24,7 @@ from schemas.topics import (
     ACCOUNT_BALANCES,
     ACCOUNT_EVENTS,
     ACCOUNT_STATEMENTS,
+    ALERT_DELIVERIES,
     COMMAND_RESULTS,
     DEAD_LETTERS,
     LEDGER_ENTRIES,
@@ -72,11 +75,13 @@ RECORDS: Final[dict[str, type[BaseModel]]] = {
     "account_balance.v1": AccountBalance,
     "account_statement.v1": AccountStatement,
     "account_alert.v1": AccountAlert,
+    "alert_delivery.v1": AlertDelivery,
+    "alert_webhook.v1": AlertWebhook,
     "topup_order.v1": TopupOrder,
     "command_result.v1": CommandResult,
     "dead_letter.v1": DeadLetter,
 }
-"""What the worker writes."""
+"""What the worker writes, and the notifier: its deliveries, and what webhooks bring."""
 
 DATA_FILES: Final[dict[str, type[BaseModel]]] = {"price_book.v1": PriceBook, "plan_catalog.v1": PlanCatalog}
 """What a release brings along, and what is published later: `price_books/`, `plans/`."""
@@ -93,8 +98,10 @@ CARRIED: Final[dict[str, tuple[str, ...]]] = {
     ACCOUNT_BALANCES: ("account_balance.v1",),
     ACCOUNT_STATEMENTS: ("account_statement.v1",),
     ACCOUNT_ALERTS: ("account_alert.v1",),
+    ALERT_DELIVERIES: ("alert_delivery.v1",),
     TOPUP_ORDERS: ("topup_order.v1",),
     COMMAND_RESULTS: ("command_result.v1",),
     DEAD_LETTERS: ("dead_letter.v1",),
 }
-"""Topic → shapes. Topics that are not here are internal: identities, sink plans, the changelog."""
+"""Topic → shapes. Topics that are not here are internal: identities, sink plans, keys, notification settings, the
+changelog."""

@@ -17,12 +17,15 @@ ACCOUNT_BALANCES: Final = "metering.account-balances.v1"
 ACCOUNT_STATEMENTS: Final = "metering.account-statements.v1"
 COMMAND_RESULTS: Final = "metering.command-results.v1"
 ACCOUNT_ALERTS: Final = "metering.account-alerts.v1"
+ALERT_DELIVERIES: Final = "metering.alert-deliveries.v1"
 TOPUP_ORDERS: Final = "metering.topup-orders.v1"
 DEAD_LETTERS: Final = "metering.dead-letters.v1"
 IDENTITIES: Final = "metering.identities.v1"
 SINK_PLANS: Final = "metering.sink-plans.v1"
 RECONCILE_MARKS: Final = "metering.reconcile-marks.v1"
 API_KEYS: Final = "metering.api-keys.v1"
+NOTIFICATION_SETTINGS: Final = "metering.notification-settings.v1"
+NOTIFICATION_REQUESTS: Final = "metering.notification-requests.v1"
 ADMIN_ACTIONS: Final = "metering.admin-actions.v1"
 
 RECORD_BYTES_MAX: Final = 4_194_304
@@ -62,6 +65,8 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
         Topic(name=ACCOUNT_STATEMENTS, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=COMMAND_RESULTS, cleanup="delete", retention_ms=7 * DAY_MS),
         Topic(name=ACCOUNT_ALERTS, cleanup="delete", retention_ms=7 * DAY_MS),
+        # Its open deliveries are the notifier's memory; the oldest of them is younger than any try may be.
+        Topic(name=ALERT_DELIVERIES, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=TOPUP_ORDERS, cleanup="delete", retention_ms=log_days * DAY_MS),
         Topic(name=DEAD_LETTERS, cleanup="delete", retention_ms=log_days * DAY_MS, config=big),
         Topic(
@@ -74,6 +79,8 @@ def topics(app_id: str, *, hot_window_hours: int) -> tuple[Topic, ...]:
         Topic(name=SINK_PLANS, cleanup="compact"),
         Topic(name=RECONCILE_MARKS, cleanup="compact"),
         Topic(name=API_KEYS, cleanup="compact"),
+        Topic(name=NOTIFICATION_SETTINGS, cleanup="compact"),
+        Topic(name=NOTIFICATION_REQUESTS, cleanup="delete", retention_ms=7 * DAY_MS),
         # Who did what by the gateway: for as long as a year's accounts are looked into.
         Topic(name=ADMIN_ACTIONS, cleanup="delete", retention_ms=400 * DAY_MS),
         Topic(

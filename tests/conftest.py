@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, NotifierSettings, Settings
 from tests import stack
 
 COMMAND_KEY_ID = "test-key"
 COMMAND_SECRET = "5e" * 32
+NOTIFICATION_KEY_ID = "test-notifications"
+NOTIFICATION_SECRET = "a1" * 32
 
 # A failure prints the line that reproduces it; `long` is for a night, by HYPOTHESIS_PROFILE=long.
 hypothesis_settings.register_profile(
@@ -92,5 +94,8 @@ def own_settings(kafka: KafkaSettings, clickhouse: ClickHouseSettings, home: Pat
         clickhouse=clickhouse.model_copy(update={"database": database}),
         command_key_id=COMMAND_KEY_ID,
         command_keys={COMMAND_KEY_ID: SecretStr(COMMAND_SECRET)},
+        notifier=NotifierSettings(
+            key_id=NOTIFICATION_KEY_ID, keys={NOTIFICATION_KEY_ID: SecretStr(NOTIFICATION_SECRET)}
+        ),
     )
     stack.execute(clickhouse, f"DROP DATABASE {database}")

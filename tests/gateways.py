@@ -43,6 +43,9 @@ def write_settings(settings: Settings) -> None:
     """Where child processes read them."""
     values = settings.model_dump(mode="json", exclude={"home", "gateway"})
     values["command_keys"] = {key: each.get_secret_value() for key, each in settings.command_keys.items()}
+    values["notifier"]["keys"] = {
+        key: each.get_secret_value() for key, each in settings.notifier.keys.items()
+    }
     for name in ("password", "analyst_password"):
         values["clickhouse"][name] = getattr(settings.clickhouse, name).get_secret_value()
     settings.home.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ END_SECONDS_MAX: Final = 15
 
 def write_settings(settings: Settings) -> None:
     """Where a child process reads them: the state directory."""
-    values = settings.model_dump(mode="json", exclude={"home", "clickhouse", "sink"})
+    values = settings.model_dump(mode="json", exclude={"home", "clickhouse", "sink", "notifier"})
     values["command_keys"] = {key: each.get_secret_value() for key, each in settings.command_keys.items()}
     settings.home.mkdir(parents=True, exist_ok=True)
     (settings.home / STATE_FILE).write_bytes(orjson.dumps(values))

@@ -18,12 +18,15 @@ from schemas.topics import (
     ACCOUNT_EVENTS,
     ACCOUNT_STATEMENTS,
     ADMIN_ACTIONS,
+    ALERT_DELIVERIES,
     API_KEYS,
     COMMAND_RESULTS,
     DEAD_LETTERS,
     IDENTITIES,
     LEDGER_ENTRIES,
     METERED_RECORDS,
+    NOTIFICATION_REQUESTS,
+    NOTIFICATION_SETTINGS,
     RECONCILE_MARKS,
     SINK_PLANS,
     TOPUP_ORDERS,
@@ -33,7 +36,7 @@ from schemas.topics import (
 
 Resource = Literal["topic", "group", "transactional-id"]
 
-STORED: Final = (
+OF_WORKERS: Final = (
     METERED_RECORDS,
     LEDGER_ENTRIES,
     ACCOUNT_ALERTS,
@@ -42,6 +45,7 @@ STORED: Final = (
     TOPUP_ORDERS,
     DEAD_LETTERS,
 )
+STORED: Final = (*OF_WORKERS, ALERT_DELIVERIES)
 OUTCOMES: Final = (METERED_RECORDS, COMMAND_RESULTS, DEAD_LETTERS)
 READ: Final = ("Read", "Describe")
 WRITE: Final = ("Write", "Describe")
@@ -79,6 +83,7 @@ def rules(of: Deployment) -> list[Rule]:
     every = tuple(topic.name for topic in topics(app, hot_window_hours=1))
     fences = tuple(f"{app}-{partition}" for partition in range(of.partitions))
     sink_fences = tuple(f"{app}-sink-{partition}" for partition in range(of.partitions))
+    notifications = (NOTIFICATION_SETTINGS, NOTIFICATION_REQUESTS)
     found: tuple[tuple[str, tuple[str, ...], Resource, tuple[str, ...]], ...] = (
         ("setup", ("Create", "Describe", "DescribeConfigs"), "topic", every),
         # `creditstream rebuild clickhouse` and `restore clickhouse` are run as this user.
@@ -86,7 +91,7 @@ def rules(of: Deployment) -> list[Rule]:
         ("setup", ("Write",), "topic", (SINK_PLANS,)),
         ("setup", WRITE, "transactional-id", sink_fences),
         ("worker", READ, "topic", (ACCOUNT_EVENTS, state, IDENTITIES, METERED_RECORDS)),
-        ("worker", WRITE, "topic", (*STORED, COMMAND_RESULTS, IDENTITIES, state)),
+        ("worker", WRITE, "topic", (*OF_WORKERS, COMMAND_RESULTS, IDENTITIES, state)),
         ("worker", ("Describe", "DescribeConfigs"), "topic", every),
         ("worker", READ, "group", (app,)),
         ("worker", WRITE, "transactional-id", fences),
@@ -108,11 +113,11 @@ def rules(of: Deployment) -> list[Rule]:
         ("payments", READ, "topic", (TOPUP_ORDERS,)),
         ("payments", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("payments", READ, "group", (f"{app}-payments",)),
-        ("gateway", READ, "topic", (*OUTCOMES, ACCOUNT_BALANCES, API_KEYS)),
-        ("gateway", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, ADMIN_ACTIONS)),
+        ("gateway", READ, "topic", (*OUTCOMES, ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS)),
+        ("gateway", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, ADMIN_ACTIONS, *notifications)),
         ("producer", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("operator", READ, "topic", every),
-        ("operator", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS)),
+        ("operator", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, *notifications)),
         ("operator", WRITE, "transactional-id", ("creditstream-schedule",)),
         ("lag", ("Describe",), "topic", (ACCOUNT_EVENTS, METERED_RECORDS)),  # Autoscaling, lag exporters.
         ("lag", ("Describe",), "group", (app, f"{app}-sink")),

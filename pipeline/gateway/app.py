@@ -21,8 +21,10 @@ from pipeline.gateway import (
     health_routes,
     hold_routes,
     key_routes,
+    notification_routes,
     operator_routes,
     problems,
+    unsubscribe_routes,
 )
 from pipeline.gateway.answers import Answers
 from pipeline.gateway.balances import Views
@@ -101,6 +103,8 @@ def create_app(settings: Settings) -> FastAPI:
         account_routes,
         operator_routes,
         key_routes,
+        notification_routes,
+        unsubscribe_routes,
         health_routes,
         documents,
     ):

@@ -1,4 +1,4 @@
-"""Balances and API keys in memory: two compacted topics, read from their start and followed.
+"""Balances, API keys and notification settings in memory: compacted topics, read from their start and followed.
 
 A read sees everything that was answered before it began, by whichever gateway: it asks where the topic ends and waits
 for that place. It also waits, within a bound, for what this gateway had acknowledged for the account.
@@ -7,7 +7,7 @@ for that place. It also waits, within a bound, for what this gateway had acknowl
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from pipeline.gateway.answers import Answers
 from pipeline.gateway.keys import KeyRing, command_secrets
 from pipeline.gateway.problems import ProblemError
 from pipeline.gateway.tail import Place, Signal, Tail
-from pipeline.kafka import KafkaException, Message
+from pipeline.kafka import KafkaException, Message, topic_name
+from pipeline.notifications.book import NotificationBook
+from pipeline.notifications.keys import NotificationKeys
 from pipeline.settings import Settings
-from schemas.topics import ACCOUNT_BALANCES, API_KEYS
+from schemas.topics import ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS
 
 MARKS_MAX: Final = 100_000
 """Accounts whose last acknowledged event is remembered; a forgotten one is not waited for."""
@@ -37,7 +39,7 @@ class Seen:
 
 
 class Views:
-    """Owns the two views. `start` blocks until both are complete."""
+    """Owns the views. `start` blocks until all are complete."""
 
     def __init__(self, settings: Settings, answers: Answers) -> None:
         self._settings = settings
@@ -51,9 +53,16 @@ class Views:
         self._written: OrderedDict[str, Position] = OrderedDict()
         """Account → what this gateway last had acknowledged for it, until a read has waited for it."""
         self.keys = KeyRing(command_secrets(settings))
+        notification_keys = NotificationKeys.of(settings.notifier)
+        self.notifications = None if notification_keys is None else NotificationBook(notification_keys)
+        """None: this deployment has no notification keys, and takes no settings."""
+        self._others: dict[str, Callable[[bytes | None], None]] = {
+            topic_name(settings.kafka, API_KEYS): self.keys.apply,
+            topic_name(settings.kafka, NOTIFICATION_SETTINGS): self._apply_notifications,
+        }
         self.tail = Tail(
             settings,
-            (ACCOUNT_BALANCES, API_KEYS),
+            (ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS),
             begin="earliest",
             take=self._take,
             moved=self._signal.moved,
@@ -70,7 +79,9 @@ class Views:
         ends = await asyncio.to_thread(self.tail.ends)
         seconds = self._settings.gateway.start_seconds_max
         if not await self._signal.until(lambda: self._are_reached(ends), seconds):
-            raise TimeoutError(f"expected to read balances and keys within {seconds} s")
+            raise TimeoutError(
+                f"expected to read balances, keys and notification settings within {seconds} s"
+            )
 
     def wrote(self, account: str, position: Position) -> None:
         """Kafka has acknowledged something for the account: reads wait for it from now on."""
@@ -113,12 +124,12 @@ class Views:
         return all(reached[place] >= end - (place[0] == ACCOUNT_BALANCES) for place, end in ends.items())
 
     def _take(self, messages: list[Message]) -> None:
-        keys_topic = self._settings.kafka.topic_prefix + API_KEYS
         with self._lock:
             for message in messages:
                 key, value, partition = message.key(), message.value(), message.partition()
-                if message.topic() == keys_topic:
-                    self.keys.apply(value if isinstance(value, bytes) else None)
+                apply = self._others.get(message.topic() or "")
+                if apply is not None:
+                    apply(value if isinstance(value, bytes) else None)
                 elif isinstance(key, bytes) and isinstance(value, bytes):
                     assert partition is not None
                     account = key.decode()
@@ -126,3 +137,7 @@ class Views:
                     self._balances.move_to_end(account)
             while len(self._balances) > self._most:
                 self._balances.popitem(last=False)
+
+    def _apply_notifications(self, value: bytes | None) -> None:
+        if self.notifications is not None:
+            self.notifications.apply(value)

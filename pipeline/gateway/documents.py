@@ -18,6 +18,7 @@ from schemas.shapes import SHAPES, USAGE
 
 router: Final = APIRouter(tags=["Documents"], include_in_schema=False)
 
+_NOTIFICATIONS: Final = "/v1/accounts/{account_id}/notifications"
 _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
     ("/v1/estimate", "post"): http_api.EstimateRequest,
     ("/v1/holds", "post"): http_api.PlaceHoldRequest,
@@ -30,9 +31,16 @@ _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
     ("/v1/accounts/{account_id}/settings", "patch"): http_api.ConfigureRequest,
     ("/v1/accounts/{account_id}/close", "post"): http_api.CloseAccountRequest,
     ("/v1/keys", "post"): http_api.NewKeyRequest,
+    (_NOTIFICATIONS, "put"): http_api.NotificationsRequest,
+    (f"{_NOTIFICATIONS}/webhooks", "post"): http_api.NewWebhookRequest,
+    (f"{_NOTIFICATIONS}/test", "post"): http_api.TestRequest,
 }
 """Routes read their bodies themselves, byte by byte within bounds; here stands what they take."""
-_IDEMPOTENT: Final = frozenset(_BODIES) - {("/v1/estimate", "post"), ("/v1/keys", "post")}
+_IDEMPOTENT: Final = frozenset(
+    (path, method)
+    for path, method in _BODIES
+    if path not in {"/v1/estimate", "/v1/keys"} and not path.startswith(_NOTIFICATIONS)
+)
 _REF: Final = "#/components/schemas/{model}"
 _INTRODUCTION: Final = (
     "Usage events in, credits out. Amounts are decimal strings, instants RFC 3339. Every error is an RFC 9457 problem: "

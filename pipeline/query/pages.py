@@ -56,6 +56,12 @@ ALERTS: Final = Listing(
     columns="alert_id, kind, threshold, used, base, period_start, period_end, accepted_at, partition_seq",
     order={"partition_seq": _NUMBER, "alert_id": _TEXT},
 )
+DELIVERIES: Final = Listing(
+    view="alert_deliveries_v1",
+    columns="delivery_id, alert_id, kind, threshold, accepted_at, channel, target_id, target, status, attempts, "
+    "redeliveries, last_code, last_error, next_attempt_at, updated_at",
+    order={"accepted_at": _INSTANT, "delivery_id": _TEXT},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from schemas.topics import (
     ACCOUNT_ALERTS,
     ACCOUNT_BALANCES,
     ACCOUNT_STATEMENTS,
+    ALERT_DELIVERIES,
     DEAD_LETTERS,
     LEDGER_ENTRIES,
     METERED_RECORDS,
@@ -31,6 +32,7 @@ TABLES: Final[Mapping[str, str]] = {
     ACCOUNT_ALERTS: "account_alerts",
     ACCOUNT_BALANCES: "account_balances",
     ACCOUNT_STATEMENTS: "account_statements",
+    ALERT_DELIVERIES: "alert_deliveries",
     TOPUP_ORDERS: "topup_orders",
     DEAD_LETTERS: "dead_letters",
 }

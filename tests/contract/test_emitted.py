@@ -187,7 +187,13 @@ def test_a_statement_adds_up() -> None:
         assert Decimal(each["overage"]) * price == Decimal(each["overage_amount"])
 
 
-@pytest.mark.parametrize("topic", [topic for topic, names in CARRIED.items() if set(names) <= RECORDS.keys()])
+OF_THE_CORE = [
+    topic for topic, names in CARRIED.items() if set(names) <= RECORDS.keys() - {"alert_delivery.v1"}
+]
+"""Deliveries are the notifier's; its own test holds them to their shape."""
+
+
+@pytest.mark.parametrize("topic", OF_THE_CORE)
 def test_every_record_has_its_shape(topic: str) -> None:
     (name,) = CARRIED[topic]
     schema = Draft202012Validator(json_schema(name, RECORDS[name]))

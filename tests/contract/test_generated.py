@@ -29,6 +29,8 @@ INTERNAL = {
     topics.RECONCILE_MARKS,
     topics.API_KEYS,
     topics.ADMIN_ACTIONS,
+    topics.NOTIFICATION_SETTINGS,
+    topics.NOTIFICATION_REQUESTS,
     topics.changelog("app"),
 }
 
