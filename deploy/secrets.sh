@@ -17,6 +17,8 @@ key_id=$(date -u +%Y-%m-%d)
 {
   echo "CREDITSTREAM_COMMAND_KEY_ID=$key_id"
   echo "CREDITSTREAM_COMMAND_KEYS='{\"$key_id\": \"$(secret)\"}'"
+  echo "CREDITSTREAM_NOTIFIER__KEY_ID=$key_id"
+  echo "CREDITSTREAM_NOTIFIER__KEYS='{\"$key_id\": \"$(secret)\"}'"
   for user in OWNER SINK READER ANALYST; do
     password=$(secret)
     echo "CLICKHOUSE_${user}_PASSWORD=$password"

@@ -83,6 +83,7 @@ def rules(of: Deployment) -> list[Rule]:
     every = tuple(topic.name for topic in topics(app, hot_window_hours=1))
     fences = tuple(f"{app}-{partition}" for partition in range(of.partitions))
     sink_fences = tuple(f"{app}-sink-{partition}" for partition in range(of.partitions))
+    notifier_fences = tuple(f"{app}-notifier-{partition}" for partition in range(of.partitions))
     notifications = (NOTIFICATION_SETTINGS, NOTIFICATION_REQUESTS)
     found: tuple[tuple[str, tuple[str, ...], Resource, tuple[str, ...]], ...] = (
         ("setup", ("Create", "Describe", "DescribeConfigs"), "topic", every),
@@ -113,6 +114,10 @@ def rules(of: Deployment) -> list[Rule]:
         ("payments", READ, "topic", (TOPUP_ORDERS,)),
         ("payments", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("payments", READ, "group", (f"{app}-payments",)),
+        ("notifier", READ, "topic", (ACCOUNT_ALERTS, ALERT_DELIVERIES, *notifications)),
+        ("notifier", WRITE, "topic", (ALERT_DELIVERIES,)),
+        ("notifier", READ, "group", (f"{app}-notifier",)),
+        ("notifier", WRITE, "transactional-id", notifier_fences),
         ("gateway", READ, "topic", (*OUTCOMES, ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS)),
         ("gateway", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, ADMIN_ACTIONS, *notifications)),
         ("producer", WRITE, "topic", (ACCOUNT_EVENTS,)),
@@ -123,7 +128,16 @@ def rules(of: Deployment) -> list[Rule]:
         ("lag", ("Describe",), "group", (app, f"{app}-sink")),
         *(
             (process, ("Describe",), "group", UNUSED)
-            for process in ("setup", "worker", "sink", "late-lane", "reconciler", "gateway", "operator")
+            for process in (
+                "setup",
+                "worker",
+                "sink",
+                "late-lane",
+                "reconciler",
+                "gateway",
+                "notifier",
+                "operator",
+            )
         ),
     )
     return [

@@ -116,6 +116,7 @@ def run_chaos(
         gateways=0,
         payments=0,
         reconcilers=0,
+        notifiers=0,
         kafka_port=None,
         clickhouse_port=None,
         native_port=None,

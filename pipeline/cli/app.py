@@ -15,6 +15,7 @@ from pipeline.cli import (
     hold,
     keys,
     look,
+    notifications,
     periods,
     plan,
     price,
@@ -76,7 +77,7 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register(STACK, stack.up, stack.down, stack.status, stack.doctor, stack.reset)
 _register(USE, demo.demo, send.send, reverse.reverse, reverse.rerate)
-for group in (account, plan, price_book, hold, keys):
+for group in (account, plan, price_book, hold, keys, notifications):
     group.register()
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), rich_help_panel=USE)
 dead_letters.register()
@@ -94,6 +95,6 @@ app.add_typer(rebuild.app, name="rebuild", rich_help_panel=REPAIR)
 backup.register()
 app.add_typer(backup.restore_app, name="restore", rich_help_panel=REPAIR)
 _register("Programs of a deployment", services.worker, services.sink, services.scheduler)
-_register("Programs of a deployment", services.late_lane, services.payments, services.gateway)
-_register("Programs of a deployment", services.reconciler, services.setup)
+_register("Programs of a deployment", services.late_lane, services.payments, services.notifier)
+_register("Programs of a deployment", services.gateway, services.reconciler, services.setup)
 _register("Measure it", bench.bench, chaos.chaos)

@@ -88,7 +88,9 @@ def _stack(*, keep: bool) -> Generator[tuple["Settings", bool], None, None]:
         yield Settings(), True
         return
     say(f"Starting the local stack in {home.directory}")
-    options = StackOptions(kafka_port=ports[0], clickhouse_port=ports[1], native_port=ports[2], gateways=0)
+    options = StackOptions(
+        kafka_port=ports[0], clickhouse_port=ports[1], native_port=ports[2], gateways=0, notifiers=0
+    )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_once)
     try:

@@ -51,6 +51,18 @@ def reconciler() -> None:
     run(Settings())
 
 
+def notifier() -> None:
+    """Run a notifier: alerts out as mails and signed webhooks, with a log of each delivery. Ends on SIGTERM."""
+    from pipeline.notifications.keys import NoNotificationKeyError
+    from pipeline.notifier.worker import run
+    from pipeline.settings import Settings
+
+    try:
+        run(Settings())
+    except NoNotificationKeyError as error:
+        raise CliError(Exit.REFUSED, "the notifier has no key", why=str(error)) from error
+
+
 def setup() -> None:
     """Create topics and tables, or check that they are as they must be. For Kafka and ClickHouse of your own."""
     from pipeline.admin.migrate import MigrationRefusedError, migrate

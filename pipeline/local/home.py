@@ -28,7 +28,7 @@ LOCK_SECONDS_MAX: Final = TERM_SECONDS_MAX + 7
 POLL_SECONDS: Final = 0.1
 SECRET_BYTES: Final = 32
 COMMAND_KEY_ID: Final = "local"
-OWN_DIRECTORIES: Final = ("kafka", "clickhouse", "faust", "logs")
+OWN_DIRECTORIES: Final = ("kafka", "clickhouse", "faust", "logs", "outbox")
 
 
 class AlreadyUpError(LocalStackError):
@@ -150,12 +150,13 @@ class Home:
         return sorted(path.name for path in self.directory.glob("*"))
 
     def make_secrets(self) -> None:
-        """Passwords and the command key, made once and kept: the data outlives a restart, so must they."""
+        """Passwords and keys, made once and kept: the data outlives a restart, so must they."""
         made = {
             "clickhouse": {"password": _secret(), "analyst_password": _secret()},
             "command_key_id": COMMAND_KEY_ID,
             "command_keys": {COMMAND_KEY_ID: _secret()},
             "gateway": {"demo_key": new_secret()},
+            "notifier": {"key_id": COMMAND_KEY_ID, "keys": {COMMAND_KEY_ID: _secret()}},
         }
         _replace(self._settings, _merged(made, self.settings()))
 

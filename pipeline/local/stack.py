@@ -46,6 +46,7 @@ class StackOptions:
     late_lanes: int = 1
     payments: int = 1
     reconcilers: int = 1
+    notifiers: int = 1
     kafka_port: int | None = 9092
     clickhouse_port: int | None = 8123
     native_port: int | None = 9000
@@ -154,6 +155,7 @@ class LocalStack:
             "clickhouse": {"url": url, "native_port": ports.clickhouse.native},
             "gateway": {"port": ports.gateway},
             "reconciler": {"metrics_port": ports.metrics},
+            "notifier": {"public_url": f"http://{LOOPBACK}:{ports.gateway}"},
         }
         self.home.write_settings(self.options.settings, placed)
         self.settings = Settings(home=self.home.directory)
@@ -221,6 +223,7 @@ class LocalStack:
             ("late-lane", 3, options.late_lanes),
             ("payments", 3, options.payments),
             ("reconciler", 3, options.reconcilers),
+            ("notifier", 3, options.notifiers),
         )
         for kind, stage, count in counts:
             for number in range(1, count + 1):

@@ -118,7 +118,7 @@ def test_the_images_are_the_versions_that_the_tests_run() -> None:
 
 
 def test_no_secret_has_a_value_in_the_tree() -> None:
-    secret = re.compile(r"(PASSWORD|SHA256|COMMAND_KEYS|TOKEN|ADMIN_PASSWORD)$")
+    secret = re.compile(r"(PASSWORD|SHA256|COMMAND_KEYS|NOTIFIER__KEYS|TOKEN|ADMIN_PASSWORD)$")
     for name, service in services().items():
         for variable, value in (service.get("environment") or {}).items():
             if secret.search(variable):

@@ -25,7 +25,7 @@ from pipeline.local.ports import free_port
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, LEDGER_ENTRIES, changelog, topics
 from tests import stack
 from tests.clickhouse_deployed import DeployedClickHouse, deployed_clickhouse
-from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
+from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET, NOTIFICATION_SECRET
 from tests.deployment import without_our_variables
 from tests.secured import OPERATIONS, Secured, acls, give_rights, secured_broker
 
@@ -40,7 +40,7 @@ CLICKHOUSE_USERS = {
     "operator": "reader",
 }
 """As in docker-compose.yml and the Kubernetes example. The others have none."""
-RUNNING = ("worker", "sink", "scheduler", "late-lane", "payments", "reconciler", "gateway")
+RUNNING = ("worker", "sink", "scheduler", "late-lane", "payments", "reconciler", "notifier", "gateway")
 SECONDS_MAX = 60
 
 
@@ -67,6 +67,8 @@ class Deployment:
             "CREDITSTREAM_KAFKA__CLIENT_OPTIONS": json.dumps(broker.client_options),
             "CREDITSTREAM_COMMAND_KEY_ID": COMMAND_KEY_ID,
             "CREDITSTREAM_COMMAND_KEYS": json.dumps({COMMAND_KEY_ID: COMMAND_SECRET}),
+            "CREDITSTREAM_NOTIFIER__KEY_ID": COMMAND_KEY_ID,
+            "CREDITSTREAM_NOTIFIER__KEYS": json.dumps({COMMAND_KEY_ID: NOTIFICATION_SECRET}),
             "CREDITSTREAM_GATEWAY__PORT": str(self.gateway_port),
         }
 
@@ -166,6 +168,10 @@ def test_every_process_does_its_work_with_its_own_rights(deployment: Deployment)
         return answer.status_code == 200 and Decimal(answer.json()["available"]) == 500 - 3 * 150 + 100
 
     stack.wait_until("the gateway knows the key, and that the pack is paid", paid, SECONDS_MAX)
+    operator("operator", "notifications", "set", "acme", "--to", "owner@example.com")
+    operator("operator", "notifications", "test", "acme")
+    outbox = deployment.home / "notifier" / "outbox"
+    stack.wait_until("the mail is written", lambda: list(outbox.glob("*.eml")), SECONDS_MAX)
     operator("operator", "reconcile")
     assert "AUTHORIZATION_FAILED" not in deployment.logs()
 

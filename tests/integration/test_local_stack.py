@@ -54,6 +54,7 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
                 "late-lane-1",
                 "payments-1",
                 "reconciler-1",
+                "notifier-1",
                 "gateway",
             )
         }

@@ -1,14 +1,22 @@
-"""Whom alerts are sent to, by the gateway before a real pipeline."""
+"""Whom alerts are sent to, and that they arrive: a gateway, a worker, a sink and a notifier before real receivers."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.message import Message
+from typing import Any
 
 import httpx2 as httpx
 import pytest
+from standardwebhooks import Webhook
 
 from pipeline.settings import ClickHouseSettings, KafkaSettings
 from schemas.http_api import Scope
 from tests.conftest import own_settings
-from tests.gateways import Deployment, deployed, make_key
+from tests.gateways import CLOUD_EVENT, Deployment, deployed, event, make_key
+from tests.integration.receivers import Hooks, Mailbox, hooks, mailbox
+from tests.stack import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -17,11 +25,11 @@ pytestmark = pytest.mark.integration
 def there(
     kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    with (
-        own_settings(kafka, clickhouse, tmp_path_factory.mktemp("notifications")) as settings,
-        deployed(settings) as made,
-    ):
-        yield made
+    with own_settings(kafka, clickhouse, tmp_path_factory.mktemp("notifications")) as made:
+        # The tests' receivers are on this machine.
+        allowed = made.notifier.model_copy(update={"inside_allowed": ("127.0.0.0/30",)})
+        with deployed(made.model_copy(update={"notifier": allowed})) as deployment:
+            yield deployment
 
 
 def of(account: str, there: Deployment, *scopes: Scope) -> httpx.Client:
@@ -91,7 +99,7 @@ def test_a_webhooks_secret_is_shown_once_and_rotated_with_an_overlap(there: Depl
 
 def test_an_endpoint_inside_the_network_is_refused(there: Deployment) -> None:
     with of("inside", there) as client:
-        for url in ("http://hooks.example.com/", "https://2130706433/", "https://[::ffff:10.0.0.1]/"):
+        for url in ("http://hooks.example.com/", "https://2130706438/", "https://[::ffff:10.0.0.1]/"):
             said = client.post("/webhooks", json={"url": url})
             assert (said.status_code, said.json()["pointer"]) == (422, "/url"), url
 
@@ -108,3 +116,146 @@ def test_reading_and_changing_are_two_scopes_and_other_accounts_are_closed(there
         assert changes.get("/deliveries").json()["code"] == "scope_missing"
         foreign = other.get(f"{there.url('gateway')}/v1/accounts/mine/notifications")
         assert foreign.json()["code"] == "account_not_allowed"
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[tuple[Mailbox, Hooks]]:
+    with mailbox() as box, hooks() as receiver:
+        yield box, receiver
+
+
+def start_notifier(there: Deployment, box: Mailbox) -> None:
+    chosen: dict[str, object] = {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": box.port,
+        "SMTP_TLS": "none",
+        "RETRY_SECONDS": json.dumps([0.3] * 200),
+        "PUBLIC_URL": there.url("gateway"),
+    }
+    environment = {f"CREDITSTREAM_NOTIFIER__{name}": str(value) for name, value in chosen.items()}
+    there.start("notifier", "notifier", **environment)
+
+
+def kill(there: Deployment, *names: str) -> None:
+    for name in names:
+        there.processes[name].kill()
+        there.processes[name].wait()
+
+
+def use(there: Deployment, account: str, images: int) -> None:
+    with there.client() as client:
+        said = client.post("/v1/events", json=event(account, images=images), headers=CLOUD_EVENT)
+        assert said.json()["status"] == "accepted", said.text
+
+
+def log_of(client: httpx.Client, count: int, status: str) -> list[dict[str, Any]]:
+    """The delivery log, once it has so many deliveries and all are like this."""
+
+    def found() -> list[dict[str, Any]] | None:
+        items: list[dict[str, Any]] = client.get("/deliveries").json()["items"]
+        return items if len(items) >= count and all(each["status"] == status for each in items) else None
+
+    return wait_until(f"{count} deliveries are {status}", found, 60)
+
+
+def subjects(mails: list[Message]) -> Counter[str]:
+    return Counter(str(each["Subject"]) for each in mails)
+
+
+def test_each_alert_arrives_once_at_each_target_though_worker_and_notifier_are_killed(
+    there: Deployment, outside: tuple[Mailbox, Hooks]
+) -> None:
+    box, receiver = outside
+    account = there.open("acme")
+    with there.client() as admin, of(account, there) as client:
+        thresholds = {"overage_ceiling": "200", "alert_thresholds": [80, 100, 110]}
+        assert admin.patch(f"/v1/accounts/{account}/settings", json=thresholds).status_code == 200
+        assert client.put("", json={"recipients": ["owner@example.com"]}).status_code == 200
+        hook = client.post("/webhooks", json={"url": receiver.url}).json()
+        assert client.post("/webhooks", json={"url": "https://2130706438/"}).status_code == 422
+
+        # Both are away: each is tried, and again, until the notifier is killed, and the worker with it.
+        box.answer, receiver.status = "451 not now", 503
+        start_notifier(there, box)
+        use(there, account, 400)
+        wait_until("both were tried twice", lambda: len(box.refused) > 1 and len(receiver.refused) > 1, 60)
+        assert len(log_of(client, 2, "retrying")) == 2
+        kill(there, "notifier", "worker")
+        box.answer, receiver.status = "250 OK", 204
+        use(there, account, 100)
+        there.start("worker", "worker")
+        start_notifier(there, box)
+        wait_until("80 and 100 % have come", lambda: len(box.mails) >= 2 and len(receiver.taken) >= 2, 60)
+        log_of(client, 4, "delivered")
+
+        # Killed while the receiver has the message and has not answered: it comes again, under the same id.
+        receiver.held.clear()
+        while receiver.begun.acquire(blocking=False):
+            pass
+        use(there, account, 50)
+        assert receiver.begun.acquire(timeout=60)
+        wait_until("the mail of 110 % has come", lambda: len(box.mails) >= 3, 60)
+        kill(there, "notifier")
+        receiver.held.set()
+        start_notifier(there, box)
+        items = log_of(client, 6, "delivered")
+
+    assert subjects(box.mails) == {
+        f"You have used {each} % of your {month()} credits": 1 for each in (80, 100, 110)
+    }
+    assert len({each["Message-ID"] for each in box.mails}) == 3
+    verified = [Webhook(hook["secret"]).verify(body, headers)["data"] for headers, body in receiver.taken]
+    by_id = {headers["webhook-id"]: each for (headers, _), each in zip(receiver.taken, verified, strict=True)}
+    assert sorted(each["threshold"] for each in by_id.values()) == [80, 100, 110]
+    assert [each["threshold"] for each in verified].count(80) == 1
+    assert {each["delivery_id"] for each in items if each["channel"] == "webhook"} == set(by_id)
+    assert Counter((each["channel"], each["threshold"]) for each in items) == Counter(
+        (channel, threshold) for channel in ("email", "webhook") for threshold in (80, 100, 110)
+    )
+
+
+def month() -> str:
+    return f"{datetime.now(UTC):%B}"
+
+
+def test_a_test_and_a_redelivery_are_asked_for_and_a_dead_end_is_seen(
+    there: Deployment, outside: tuple[Mailbox, Hooks]
+) -> None:
+    box, receiver = outside
+    kill(there, "notifier")
+    start_notifier(there, box)
+    before = len(receiver.taken)
+    with of("asks", there) as client:
+        assert client.post("/test", json={}).json()["code"] == "unknown_target"
+        hook = client.post("/webhooks", json={"url": receiver.url}).json()
+        receiver.status = 410
+        (asked,) = client.post("/test", json={"target_id": hook["endpoint_id"]}).json()["delivery_ids"]
+        (dead,) = log_of(client, 1, "dead")
+        assert (dead["delivery_id"], dead["kind"], dead["last_code"]) == (asked, "test", 410)
+        receiver.status = 204
+        client.post(f"/webhooks/{hook['endpoint_id']}/rotate")
+        assert client.post(f"/deliveries/{asked}/redeliver").status_code == 202
+        (done,) = log_of(client, 1, "delivered")
+        assert (done["delivery_id"], done["redeliveries"], done["attempts"]) == (asked, 1, 1)
+        ((headers, body),) = receiver.taken[before:]
+        assert headers["webhook-id"] == asked
+        assert (
+            Webhook(hook["secret"]).verify(body, headers)["type"] == "account.alert.test"
+        )  # The old one signs too.
+        assert client.post("/deliveries/dlv_" + "0" * 32 + "/redeliver").json()["code"] == "unknown_delivery"
+
+
+def test_the_link_of_a_mail_ends_the_mails(there: Deployment, outside: tuple[Mailbox, Hooks]) -> None:
+    box, _ = outside
+    before = len(box.mails)
+    with of("leaves", there) as client:
+        client.put("", json={"recipients": ["leaver@example.com", "stays@example.com"]})
+        client.post("/test", json={})
+        wait_until("both mails have come", lambda: len(box.mails) == before + 2, 60)
+        mail = next(each for each in box.mails[before:] if each["To"] == "leaver@example.com")
+        link = str(mail["List-Unsubscribe"]).strip("<>")
+        assert httpx.get(link).status_code == 200  # A scanner's look changes nothing.
+        assert len(client.get("").json()["recipients"]) == 2
+        assert httpx.post(link[:-1]).status_code == 401
+        assert httpx.post(link).status_code == 200
+        assert [each["address"] for each in client.get("").json()["recipients"]] == ["stays@example.com"]
