@@ -139,13 +139,15 @@ def send_test(account: Account) -> None:
     from pipeline.cli.output import say
     from pipeline.client.origin import new_id
     from pipeline.gateway import notification_log
-    from pipeline.notifications.deliveries import targets, tests
+    from pipeline.notifications.deliveries import requested_tests, targets
 
     settings, book = _book()
     found = targets(book, account)
     if not found:
         raise CliError(Exit.NOT_FOUND, f"{account} has neither recipients nor webhooks")
-    notification_log.ask(settings, *tests(book.keys, account, found, test_id=new_id(), change=_change()))
+    notification_log.ask(
+        settings, *requested_tests(book.keys, account, found, test_id=new_id(), change=_change())
+    )
     say(f"Asked for {len(found)} tests. See: creditstream notifications deliveries {account}")
 
 

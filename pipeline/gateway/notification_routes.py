@@ -148,7 +148,9 @@ async def send_test(request: Request, holder: Operates, account_id: AccountInPat
         found = [each for each in found if each.target_id == wanted.target_id]
     if not found:
         raise ProblemError("unknown_target", "expected a recipient or a webhook of this account")
-    queued = deliveries.tests(book.keys, account_id, found, test_id=new_id(), change=_change(holder))
+    queued = deliveries.requested_tests(
+        book.keys, account_id, found, test_id=new_id(), change=_change(holder)
+    )
     async with audited(parts, request, holder, "notifications.test", account=account_id):
         await request_delivery(parts, queued)
     return QueuedAnswer(delivery_ids=[each.delivery.delivery_id for each in queued])

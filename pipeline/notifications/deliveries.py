@@ -59,7 +59,7 @@ def begun(alert: AccountAlert, target: Target, at: datetime) -> AlertDelivery:
     )
 
 
-def tests(
+def requested_tests(
     keys: NotificationKeys,
     account: str,
     found: Iterable[Target],

@@ -73,6 +73,7 @@ class DeliveryLog:
                     timestamp=as_instant(state.accepted_at),
                     on_delivery=_reporter(offsets, index),
                 )
+            self._producer.flush(COMMIT_TIMEOUT_SECONDS)  # The reports, and with them the offsets.
             metadata = member.consumer_group_metadata()
             self._producer.send_offsets_to_transaction(places, metadata, COMMIT_TIMEOUT_SECONDS)
             self._producer.commit_transaction(COMMIT_TIMEOUT_SECONDS)

@@ -11,6 +11,10 @@ import httpx2 as httpx
 import pytest
 from standardwebhooks import Webhook
 
+from pipeline.gateway import notification_log
+from pipeline.notifications.changes import Change
+from pipeline.notifications.deliveries import requested_tests, targets
+from pipeline.notifications.keys import NotificationKeys
 from pipeline.settings import ClickHouseSettings, KafkaSettings
 from schemas.http_api import Scope
 from tests.conftest import own_settings
@@ -218,6 +222,17 @@ def month() -> str:
     return f"{datetime.now(UTC):%B}"
 
 
+def forge_a_test(there: Deployment, account: str) -> None:
+    """A request by whoever may write to the topic and has no key."""
+    keys = NotificationKeys("test-notifications", {"test-notifications": b"x" * 32})
+    book = notification_log.read(there.settings)
+    change = Change(datetime.now(UTC).replace(microsecond=0), "nobody")
+    notification_log.ask(
+        there.settings,
+        *requested_tests(keys, account, targets(book, account), test_id="forged", change=change),
+    )
+
+
 def test_a_test_and_a_redelivery_are_asked_for_and_a_dead_end_is_seen(
     there: Deployment, outside: tuple[Mailbox, Hooks]
 ) -> None:
@@ -229,6 +244,7 @@ def test_a_test_and_a_redelivery_are_asked_for_and_a_dead_end_is_seen(
         assert client.post("/test", json={}).json()["code"] == "unknown_target"
         hook = client.post("/webhooks", json={"url": receiver.url}).json()
         receiver.status = 410
+        forge_a_test(there, "asks")
         (asked,) = client.post("/test", json={"target_id": hook["endpoint_id"]}).json()["delivery_ids"]
         (dead,) = log_of(client, 1, "dead")
         assert (dead["delivery_id"], dead["kind"], dead["last_code"]) == (asked, "test", 410)
