@@ -57,6 +57,8 @@ class Hooks:
         self.held = threading.Event()
         self.held.set()
         self.begun = threading.Semaphore(0)
+        self.cut_off = threading.Event()
+        """Once an answer could not be sent whole."""
         self.url = ""
 
     def take(self, handler: BaseHTTPRequestHandler) -> None:
@@ -73,7 +75,7 @@ class Hooks:
             handler.end_headers()
             handler.wfile.write(self.body)
         except OSError:  # The sender was killed, or had read enough.
-            pass
+            self.cut_off.set()
 
 
 @contextmanager
