@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     IsolationLevel,
@@ -20,16 +21,22 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not say that it re-exports
     AdminClient,
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]  # as above
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]  # as above
     ConfigResource,  # pyright: ignore[reportPrivateImportUsage]  # as above
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+    ResourceType,  # pyright: ignore[reportPrivateImportUsage]
 )
 
 from pipeline.kafka_settings import KafkaSettings
 
 __all__ = [
+    "OFFSET_BEGINNING",
     "TIMESTAMP_NOT_AVAILABLE",
     "AdminClient",
+    "AlterConfigOpType",
+    "ConfigEntry",
     "ConfigResource",
     "Consumer",
     "KafkaError",
@@ -37,6 +44,7 @@ __all__ = [
     "Message",
     "NewTopic",
     "Producer",
+    "ResourceType",
     "TopicPartition",
     "abandon",
     "admin",

@@ -12,6 +12,7 @@ from pipeline.cli import (
     chaos,
     dead_letters,
     demo,
+    export,
     hold,
     keys,
     look,
@@ -85,6 +86,7 @@ app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
 _register(
     LOOK, look.balance, look.usage, periods.statement, periods.alerts, periods.topups, look.explain, look.sql
 )
+_register(LOOK, export.export, export.verify)
 _register(LOOK, watch.tail, watch.reconcile)
 _register(LOOK, what_if.what_if)
 _register(RULES, price.price, simulate.simulate)

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,8 @@ import typer
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
-    from pipeline.demo import DemoRun
+    from pipeline.client.commands import CommandKey
+    from pipeline.demo.run import DemoRun, Written
     from pipeline.reconcile.report import Report
     from pipeline.settings import Settings
 
@@ -21,6 +22,12 @@ KAFKA_PORT: Final = 9092
 CLICKHOUSE_PORT: Final = 8123
 NATIVE_PORT: Final = 9000
 GATEWAY_PORT: Final = 8000
+_DATED: Final = (
+    "The month was written on its own dates into a log that was empty; from now on the broker's clock counts."
+)
+_NOW: Final = (
+    "This log was in use, so the whole month was accepted now; after `creditstream reset` it has its dates."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,30 +51,42 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running in the background")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout")] = False,
 ) -> None:
-    """Start the local stack, publish real usage, show what became of it and that everything agrees.
+    """Start the local stack, publish a month of usage, show what became of it and that everything agrees.
 
-    Five worked examples, 300 seeded events, a resend, a request that is too large and a broken message. Uses the
-    stack that runs, else starts one and stops it at the end; the data stays. Exit code 6 if anything disagrees.
+    Thirty days of three accounts from one seed, then the five worked examples, and what goes wrong in every real
+    stream. Uses the stack that runs, else starts one and stops it at the end; the data stays. In an empty state
+    directory the month is accepted on its own dates, else all of it now. Exit code 6 if anything disagrees.
     """
     from pipeline.cli.output import say, write_json
 
     began = time.monotonic()
-    with _stack(keep=keep) as (settings, runs_on):
-        say("Publishing usage")
-        shown = _shown(settings, say, began)
+    with _stack() as started:
+        say("A month of usage, and today's")
+        shown = _shown(started, say, began)
+        runs_on = keep or started.was_running
         if as_json:
             write_json(_as_json(shown, runs_on=runs_on))
         else:
             _write(shown, runs_on=runs_on)
+    if keep and not started.was_running:
+        _keep(shown.settings)
     if shown.disagreements or not shown.report.equal:
         raise typer.Exit(Exit.FINDINGS)
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stack that runs, by us or before us, and the month if it could be written on its own dates."""
+
+    settings: "Settings"
+    was_running: bool
+    month: "Written | None"
+
+
 @contextmanager
-def _stack(*, keep: bool) -> Generator[tuple["Settings", bool], None, None]:
-    """The settings of a running stack, and whether it runs on afterwards."""
+def _stack() -> Generator[Started, None, None]:
     from pipeline.cli.output import say
-    from pipeline.cli.stack import end_once, in_background
+    from pipeline.cli.stack import end_once
     from pipeline.local import LocalStackError
     from pipeline.local.home import Home
     from pipeline.local.ports import is_free
@@ -75,47 +94,78 @@ def _stack(*, keep: bool) -> Generator[tuple["Settings", bool], None, None]:
     from pipeline.settings import Settings
 
     home = Home(Settings().home)
-    ports = [
-        port if is_free(port) else None for port in (KAFKA_PORT, CLICKHOUSE_PORT, NATIVE_PORT, GATEWAY_PORT)
-    ]
     if home.supervisor() is not None:
         say(f"Using the stack that runs in {home.directory}")
-        yield Settings(), True
+        yield Started(Settings(), was_running=True, month=None)
         return
-    if keep:
-        names = ("kafka-port", "clickhouse-port", "native-port", "gateway-port")
-        in_background([f"--{name}={port or 'auto'}" for name, port in zip(names, ports, strict=True)])
-        yield Settings(), True
-        return
+    ports = [port if is_free(port) else None for port in (KAFKA_PORT, CLICKHOUSE_PORT, NATIVE_PORT)]
     say(f"Starting the local stack in {home.directory}")
+    months: list[Written] = []
     options = StackOptions(
-        kafka_port=ports[0], clickhouse_port=ports[1], native_port=ports[2], gateways=0, notifiers=0
+        kafka_port=ports[0],
+        clickhouse_port=ports[1],
+        native_port=ports[2],
+        gateways=0,
+        notifiers=0,
+        before_pipeline=lambda settings: months.extend(_dated_month(settings)),
     )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_once)
     try:
         with LocalStack(home.directory, options, say=say) as stack:
-            yield stack.settings, False
+            yield Started(stack.settings, was_running=False, month=months[0] if months else None)
     except LocalStackError as error:
         raise CliError(
             Exit.FAILED, "the local stack could not start", why=str(error), next_step="creditstream doctor"
         ) from error
 
 
-def _shown(settings: "Settings", say: Callable[[str], None], began: float) -> Shown:
-    from pipeline import demo as demonstration
-    from pipeline.clickhouse import open_analyst
+def _dated_month(settings: "Settings") -> Iterator["Written"]:
+    """The month, if nothing stands in the log that is newer than its first day."""
+    from pipeline.demo.run import is_log_empty, write_dated_month
+
+    if is_log_empty(settings):
+        yield write_dated_month(settings, _key(settings))
+
+
+def _key(settings: "Settings") -> "CommandKey":
     from pipeline.client.commands import command_key
-    from pipeline.query.accounts import balance, usage
-    from pipeline.query.explanation import explain
-    from pipeline.reconcile.run import reconcile
 
     key = command_key(settings)
     if key is None:
         raise CliError(
             Exit.USAGE, "there is no command key to open accounts with", next_step="creditstream up"
         )
-    run = demonstration.run_demo(settings, key, say=say)
+    return key
+
+
+def _keep(settings: "Settings") -> None:
+    """The same stack in the background, with a gateway."""
+    from urllib.parse import urlsplit
+
+    from pipeline.cli.stack import in_background
+    from pipeline.local.ports import is_free
+
+    broker, url = settings.kafka.bootstrap_servers, urlsplit(settings.clickhouse.url)
+    ports = {
+        "kafka-port": broker.rpartition(":")[2],
+        "clickhouse-port": url.port,
+        "native-port": settings.clickhouse.native_port,
+        "gateway-port": GATEWAY_PORT if is_free(GATEWAY_PORT) else "auto",
+    }
+    in_background([f"--{name}={port}" for name, port in ports.items()])
+
+
+def _shown(started: Started, say: Callable[[str], None], began: float) -> Shown:
+    from pipeline.clickhouse import open_analyst
+    from pipeline.demo import run as demonstration
+    from pipeline.query.accounts import balance, usage
+    from pipeline.query.explanation import explain
+    from pipeline.reconcile.run import reconcile
+
+    settings, key = started.settings, _key(started.settings)
+    month = started.month or demonstration.write_month_now(settings, key)
+    run = demonstration.run_demo(settings, key, month, say=say)
     seconds = time.monotonic() - began
     say("Comparing Kafka, the ledger, the table and ClickHouse")
     report = reconcile(settings)  # It waits until the sink has stored everything.
@@ -142,11 +192,12 @@ def _write(shown: Shown, *, runs_on: bool) -> None:
     from pipeline.cli.receipts import receipt_lines
     from pipeline.cli.tables import write_usage
     from pipeline.cli.watch import write_report
-    from pipeline.demo import EXAMPLES
+    from pipeline.demo.run import EXAMPLES
 
     run = shown.run
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.counts().items())
-    write(f"\n{len(run.events)} events in: {counts}. Answered {shown.seconds:.1f} s after the start.\n")
+    write(f"\n{len(run.published)} events and commands in; out came: {counts}.")
+    write(f"Answered {shown.seconds:.1f} s after the start. {_DATED if run.is_dated else _NOW}\n")
     charged = [[each.what, each.credits, _charged(shown, each.name)] for each in EXAMPLES]
     write_table(("the product page's example", "the page says", "charged"), charged)
     write("\nCredits by service, from ClickHouse")
@@ -193,11 +244,13 @@ def _addresses(settings: "Settings") -> dict[str, str]:
 
 def _as_json(shown: Shown, *, runs_on: bool) -> dict[str, Any]:
     from pipeline.cli.watch import report_as_json
-    from pipeline.demo import EXAMPLES
+    from pipeline.demo.run import EXAMPLES
 
     return {
         "accounts": shown.run.accounts,
-        "events": {"published": len(shown.run.events), **shown.run.counts()},
+        "published": len(shown.run.published),
+        "outcomes": shown.run.counts(),
+        "month_on_its_own_dates": shown.run.is_dated,
         "seconds_to_outcomes": round(shown.seconds, 3),
         "examples": [
             {"what": each.what, "expected": str(each.credits), "charged": _charged(shown, each.name)}

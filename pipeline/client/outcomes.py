@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 import orjson
 
 from pipeline.client.publisher import QUIET
-from pipeline.kafka import KafkaException, TopicPartition, consumer, topic_name
+from pipeline.kafka import OFFSET_BEGINNING, KafkaException, TopicPartition, consumer, topic_name
 from pipeline.settings import Settings
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 
@@ -43,9 +43,15 @@ class OutcomeTimeoutError(Exception):
 
 
 class OutcomeReader:
-    """A reader of the outcomes that come from now on. Close it, or use it in a `with`."""
+    """A reader of the outcomes that come from now on, or of all that Kafka has. Close it, or use it in a `with`."""
 
-    def __init__(self, settings: Settings, kinds: Collection[OutcomeKind] = EVERY_KIND) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kinds: Collection[OutcomeKind] = EVERY_KIND,
+        *,
+        since: Literal["now", "beginning"] = "now",
+    ) -> None:
         timeout_seconds = settings.client.request_timeout_seconds
         self._timeout_seconds = settings.client.outcome_timeout_seconds
         self._kinds: dict[str, OutcomeKind] = {
@@ -53,12 +59,19 @@ class OutcomeReader:
         }
         options: dict[str, Any] = {"fetch.wait.max.ms": 50, **QUIET}
         self._consumer = consumer(settings.kafka, **options)
-        ends = [
-            TopicPartition(topic, partition, self._end(topic, partition, timeout_seconds))
-            for topic in self._kinds
-            for partition in range(settings.kafka.partitions)
-        ]
-        self._consumer.assign(ends)
+        self._consumer.assign(
+            [
+                TopicPartition(
+                    topic,
+                    partition,
+                    OFFSET_BEGINNING
+                    if since == "beginning"
+                    else self._end(topic, partition, timeout_seconds),
+                )
+                for topic in self._kinds
+                for partition in range(settings.kafka.partitions)
+            ]
+        )
 
     def _end(self, topic: str, partition: int, timeout_seconds: int) -> int:
         """Where the partition ends now. A broker that has just started, or a leader that moves, is asked again."""

@@ -6,6 +6,7 @@ murmur2 decides the partition, as every other producer of this log must.
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
@@ -54,12 +55,18 @@ class Publisher:
         """Send one event and wait until it is acknowledged. Raises DeliveryError."""
         return self.publish_all([(key, value)])[0]
 
-    def publish_all(self, events: Iterable[tuple[bytes | None, bytes]]) -> list[Delivered]:
-        """Send events in their order and wait until all are acknowledged. Raises DeliveryError."""
+    def publish_all(
+        self, events: Iterable[tuple[bytes | None, bytes]], *, dates_ms: Iterable[int] = ()
+    ) -> list[Delivered]:
+        """Send events in their order and wait until all are acknowledged. Raises DeliveryError.
+
+        `dates_ms`: what the records' timestamps shall be, in epoch milliseconds; the broker puts its own clock over
+        them unless the log is being dated back (`pipeline.demo.backdating`).
+        """
         reports: list[Delivered | KafkaError | None] = []
-        for key, value in events:
+        for (key, value), date_ms in zip(events, chain(dates_ms, repeat(0))):  # noqa: B905  (the second has no end)
             reports.append(None)
-            self._enqueue(key, value, _reporter(reports, len(reports) - 1))
+            self._enqueue(key, value, _reporter(reports, len(reports) - 1), date_ms)
         self._producer.flush()  # Ends by itself: what is not acknowledged fails after delivery_timeout_ms.
         delivered = [each for each in reports if isinstance(each, Delivered)]
         errors = [each for each in reports if isinstance(each, KafkaError)]
@@ -68,11 +75,13 @@ class Publisher:
         assert len(delivered) == len(reports), "flush returned before every delivery report"
         return delivered
 
-    def _enqueue(self, key: bytes | None, value: bytes, report: Report) -> None:
+    def _enqueue(self, key: bytes | None, value: bytes, report: Report, date_ms: int) -> None:
         deadline = time.monotonic() + self._timeout_seconds
         while True:
             try:
-                self._producer.produce(self._topic, value, key, headers=STRUCTURED_MODE, on_delivery=report)
+                self._producer.produce(
+                    self._topic, value, key, headers=STRUCTURED_MODE, on_delivery=report, timestamp=date_ms
+                )
             except BufferError:
                 if time.monotonic() > deadline:
                     raise

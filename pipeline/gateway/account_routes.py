@@ -3,7 +3,7 @@ the asked time zone.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from dataclasses import astuple, dataclass
 from typing import Annotated, Any, Final, Literal
@@ -11,13 +11,14 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from pipeline.clickhouse import Client
 from pipeline.client.origin import now_text
 from pipeline.gateway import cursors, exports
 from pipeline.gateway.access import AccountInPath, allowed
 from pipeline.gateway.json_answers import json_answer
 from pipeline.gateway.parts import Parts, parts_of
 from pipeline.gateway.problems import ProblemError
-from pipeline.gateway.times import in_zone, utc_of, zone_of
+from pipeline.gateway.times import utc_of, zone_of
 from pipeline.query import accounts, explanation, pages
 from pipeline.query.pages import Filters, Listing
 from schemas.base import Channel, Service
@@ -138,11 +139,20 @@ async def export_usage(
 ) -> Response:
     """All usage that the filters let through as a file, the oldest first: JSON (`usage_export.v1`), NDJSON or CSV."""
     filters, zone = asked.filters, asked.zone
-    head = export_head(account_id, filters, zone)
     parts = parts_of(request)
-    pieces = parts.store.stream(
-        lambda client: exports.written(pages.usage_stream(client, account_id, filters), form, zone, head)
-    )
+
+    def pieces_of(client: Client) -> Generator[bytes, None, None]:
+        source = exports.export_source(
+            client,
+            account_id,
+            filters,
+            zone,
+            generated_at=now_text(),
+            book_hash=exports.known_book_hash,
+        )
+        return exports.written(source, form)
+
+    pieces = parts.store.stream(pieces_of)
     # What goes wrong at once is still a problem, not a file that was cut off.
     first = await anext(pieces, b"")
 
@@ -217,22 +227,3 @@ async def page_of(
     more = len(found) > limit
     following = cursors.written(parts.signing, pages.place_of(listing, items[-1]), *about) if more else None
     return {"items": items, "next_cursor": following}
-
-
-def export_head(account: str, filters: Filters, zone: str) -> dict[str, Any]:
-    """What stands before the records."""
-    since = None if filters.since == accounts.BEGINNING else in_zone(filters.since, zone)
-    until = None if filters.until == accounts.END else in_zone(filters.until, zone)
-    return {
-        "schema": "creditstream.usage_export.v1",
-        "account_id": account,
-        "time_zone": zone,
-        "generated_at": in_zone(now_text(), zone),
-        "filters": {
-            "from": since,
-            "to": until,
-            "service": filters.service or None,
-            "outcome": filters.outcome or None,
-            "channel": filters.channel or None,
-        },
-    }

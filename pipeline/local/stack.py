@@ -57,6 +57,8 @@ class StackOptions:
     """`worker`, `sink`, `scheduler` or `late-lane` is appended."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Of workers, sinks, schedulers and late lanes, beside what all children have."""
+    before_pipeline: Callable[[Settings], None] = lambda _: None
+    """Called when Kafka and ClickHouse are up and nothing has read or written a record yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,7 @@ class LocalStack:
         self._side_by_side(
             lambda: self._start_clickhouse(ports.clickhouse), lambda: self._start_kafka(ports.kafka, jars)
         )
+        self.options.before_pipeline(self.settings)
         self._start_pipeline()
 
     def _write_settings(self, ports: _Ports) -> None:

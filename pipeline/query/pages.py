@@ -97,12 +97,37 @@ def place_of(listing: Listing, row: Mapping[str, Any]) -> Place:
 
 
 def usage_stream(client: Client, account: str, filters: Filters) -> Iterator[dict[str, Any]]:
-    """All records that the filters let through, the oldest first, read as they come."""
+    """All records that the filters let through with their receipts, the oldest first, read as they come."""
     where, parameters = _where(RECORDS, account, filters)
     order = ", ".join(RECORDS.order)
-    sql = f"SELECT {RECORDS.columns} FROM {RECORDS.view} WHERE {where} ORDER BY {order}"  # noqa: S608  (as above)
+    columns = f"{RECORDS.columns}, entry_seq, first_offset, receipt"
+    sql = f"SELECT {columns} FROM {RECORDS.view} WHERE {where} ORDER BY {order}"  # noqa: S608  (as above)
+    for row in _streamed(client, sql, parameters):
+        yield {**row, "receipt": orjson.loads(row["receipt"]) if row["receipt"] else None}
+
+
+def entry_stream(client: Client, account: str, filters: Filters) -> Iterator[dict[str, Any]]:
+    """All ledger entries made in the time of the filters, the oldest first: what `entry_hash` is made of."""
+    where, parameters = _where(ENTRIES, account, Filters(since=filters.since, until=filters.until))
+    columns = (
+        "entry_seq, kind, credits, balance_after, booked_at, cause_id, grants, partition, offset, "
+        "previous_hash, entry_hash"
+    )
+    sql = f"SELECT {columns} FROM {ENTRIES.view} WHERE {where} ORDER BY entry_seq"  # noqa: S608  (as above)
+    yield from _streamed(client, sql, parameters)
+
+
+def posted_before(client: Client, account: str, instant: str) -> str:
+    """The posted credits of an account after all entries that were made before an instant."""
+    where, parameters = _where(ENTRIES, account, Filters(until=instant))
+    sql = f"SELECT balance_after FROM {ENTRIES.view} WHERE {where} ORDER BY entry_seq DESC LIMIT 1"  # noqa: S608  (as above)
+    found = rows(client, sql, parameters)
+    return str(found[0]["balance_after"]) if found else "0"
+
+
+def _streamed(client: Client, sql: str, parameters: Mapping[str, str | int]) -> Iterator[dict[str, Any]]:
     rest = b""
-    raw = client.raw_stream(sql, parameters=parameters, settings=AS_ON_THE_WIRE, fmt="JSONEachRow")
+    raw = client.raw_stream(sql, parameters=dict(parameters), settings=AS_ON_THE_WIRE, fmt="JSONEachRow")
     with cast(AbstractContextManager[IO[bytes]], raw) as stream:
         while chunk := stream.read(1 << 16):
             *lines, rest = (rest + chunk).split(b"\n")

@@ -13,13 +13,14 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.admin.topics import ensure_topics
+from pipeline.demo.backdating import producers_dates
 from pipeline.domain.instants import as_instant, format_instant
 from pipeline.kafka import producer, topic_name
 from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings
 from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS, ACCOUNT_STATEMENTS, LEDGER_ENTRIES
 from tests import builders
-from tests.backdating import opening_for_boundary, producers_date
+from tests.backdating import opening_for_boundary
 from tests.builders import issue_grant, open_account, usage
 from tests.e2e.audit import audit_log
 from tests.stack import wait_until
@@ -79,7 +80,7 @@ def test_usage_is_charged_to_the_period_in_which_it_was_accepted(deployment: Set
     feed, outcomes = Feed(deployment.kafka), Outcomes(deployment.kafka)
     period_end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
     opened_ms = as_instant(opening_for_boundary(period_end))
-    with producers_date(deployment.kafka):
+    with producers_dates(deployment.kafka):
         opened = open_account("starter", at=opened_ms)
         publisher = producer(deployment.kafka)
         topic = topic_name(deployment.kafka, ACCOUNT_EVENTS)

@@ -15,7 +15,9 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
+from pipeline.bootstrap import price_books
 from pipeline.settings import ClickHouseSettings, KafkaSettings
+from pipeline.usage_proof import read_export, verify
 from schemas.usage_export import UsageExport
 from tests.conftest import own_settings
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, square
@@ -225,6 +227,7 @@ def test_exports_agree_with_the_totals_and_stand_in_the_asked_time_zone(
     assert [str(each.credits) for each in export.records] == ["2", "2", "2"]
     assert all(each.accepted_at.endswith("+05:45") for each in export.records)
     assert export.totals["image_generation"].credits == 6
+    assert list(verify(read_export(found.content), {book.version: book for book in price_books()})) == []
     lines = client.get(path, params={**asked, "format": "ndjson"}).text.splitlines()
     assert [json.loads(line) for line in lines] == json.loads(found.content)["records"]
     table = list(csv.DictReader(io.StringIO(client.get(path, params={**asked, "format": "csv"}).text)))

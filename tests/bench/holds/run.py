@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from pipeline.admin.topics import ensure_topics
 from pipeline.client.commands import CommandKey, command_key, signed, unsigned_command
 from pipeline.client.events import encode
+from pipeline.demo.backdating import producers_dates
 from pipeline.domain.instants import as_instant, format_instant
 from pipeline.kafka import producer, topic_name
 from pipeline.scheduler import serve
 from pipeline.settings import KafkaSettings, Settings, child_environment
 from schemas.topics import ACCOUNT_EVENTS
-from tests.backdating import producers_date
 from tests.bench.holds.asking import ask
 from tests.bench.holds.stages import STAGES, percentile, stages
 from tests.bench.holds.timed_worker import STEPS_LOG
@@ -160,7 +160,7 @@ def _publish_accounts(settings: Settings, accounts: list[str], sleepers: list[st
     assert key is not None, "a deployment without a command key"
     if sleepers:
         opened_at = now - timedelta(days=SLEEPER_DAYS)
-        with producers_date(settings.kafka):
+        with producers_dates(settings.kafka):
             _publish(settings, (_open(each, "starter", opened_at, key) for each in sleepers), opened_at)
     _publish(settings, (_open(each, "enterprise", now, key) for each in accounts), None)
     answers, expected = committed(settings.kafka), len(accounts) + len(sleepers)
