@@ -22,6 +22,7 @@ from pipeline.kafka import Consumer, KafkaException, Message, consumer, topic_na
 from pipeline.readmission import Letter, NotStoredError, Readmission, letter_of
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import LATE_EVENTS, listen
 from schemas.topics import DEAD_LETTERS
 
 SOURCE: Final = "//creditstream/late-lane"
@@ -38,6 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Put letters back until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    listen(settings.metrics)
     serve(settings, stop_asked())
 
 
@@ -72,6 +74,8 @@ def _put_back(
             continue
         publisher.publish_all([encode(command) for command in commands])
         known = sum("known" in command["data"] for command in commands)
+        LATE_EVENTS.labels("yes").inc(known)
+        LATE_EVENTS.labels("no").inc(len(commands) - known)
         _LOG.info("%d late events put back, %d of them known", len(commands), known)
         return True
     return False

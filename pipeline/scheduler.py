@@ -22,6 +22,7 @@ from pipeline.crash_points import Phase, reached
 from pipeline.kafka import KafkaError, KafkaException, Message, Producer, producer, topic_name
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import TICKS, listen
 from schemas.account_command import TICK_TYPE
 from schemas.topics import ACCOUNT_EVENTS
 
@@ -35,6 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    listen(settings.metrics)
     serve(settings, stop_asked())
 
 
@@ -46,6 +48,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     for number in count():
         due = time.monotonic() + settings.scheduler.tick_seconds
         _tick(ticker, settings, f"{name}-{number}")
+        TICKS.inc()
         if stop.wait(max(due - time.monotonic(), 0)):
             return
 

@@ -239,6 +239,14 @@ class GatewaySettings(_Group):
         return self
 
 
+class MetricsSettings(_Group):
+    """Where a worker, sink, scheduler, late lane or payment process shows its metrics; the gateway shows its own."""
+
+    port: int = Field(default=0, ge=0, le=65535)
+    """0: nowhere."""
+    host: str = "127.0.0.1"
+
+
 class Settings(BaseSettings):
     """Everything that a deployment decides. Validated together; secrets are masked when shown."""
 
@@ -259,6 +267,7 @@ class Settings(BaseSettings):
     notifier: NotifierSettings = NotifierSettings()
     client: ClientSettings = ClientSettings()
     gateway: GatewaySettings = GatewaySettings()
+    metrics: MetricsSettings = MetricsSettings()
     command_key_id: str = Field(default="", max_length=64)
     command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Key id → secret (hex, 32 bytes or more). Held by gateway, CLI and workers; never by producers."""

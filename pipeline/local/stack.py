@@ -256,11 +256,15 @@ class LocalStack:
         self._done(f"Gateway http://{LOOPBACK}:{gateway.port}", began)
 
     def _pipeline_program(self, kind: str, number: int, *, stage: int) -> Program:
+        metrics = free_port()
         return Program(
             name=f"{kind}-{number}",
             stage=stage,
             command=(*self.options.command, kind),
-            environment=child_environment(self.settings, **self.options.environment),
+            environment=child_environment(
+                self.settings, CREDITSTREAM_METRICS__PORT=str(metrics), **self.options.environment
+            ),
+            ports={"metrics": metrics},
             directory=self.home.directory,
             # It ends itself when it makes no progress; alive is what is left to ask.
             healthy=lambda: True,

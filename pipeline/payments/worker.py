@@ -31,6 +31,7 @@ from pipeline.payments.provider import (
 )
 from pipeline.settings import PaymentSettings, Settings
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import PAYMENT_ORDERS, PAYMENTS_WAITING, listen
 from schemas.topics import TOPUP_ORDERS
 
 SOURCE: Final = "//creditstream/payments"
@@ -69,6 +70,7 @@ def provider_of(settings: PaymentSettings) -> PaymentProvider:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Any error but the provider's is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    listen(settings.metrics)
     serve(settings, provider_of(settings.payments), stop_asked())
 
 
@@ -95,6 +97,7 @@ def serve(settings: Settings, provider: PaymentProvider, stop: threading.Event) 
                 data=data,
             )
             publisher.publish(*encode(signed(command, key)))
+            PAYMENT_ORDERS.labels(data["result"]).inc()
             _LOG.info("order %s: %s", order["order_id"], data["result"])
 
         _Desk(settings, provider, answer).serve(stop)
@@ -129,6 +132,7 @@ class _Desk:
                     self._take(message)
                 if self._ask_due(stop):
                     self._commit(reader, topic)
+                PAYMENTS_WAITING.set(len(self._waiting))
 
     def _read_further(self, reader: Consumer, *, paused: bool) -> None:
         """Pause when no further order may wait: polling goes on, or Kafka takes the partitions away."""
@@ -155,6 +159,7 @@ class _Desk:
                 said = self._provider.charge(each.order)
             except UnansweredError as error:
                 each.tries += 1
+                PAYMENT_ORDERS.labels("none").inc()
                 wait = min(BACK_OFF_SECONDS_MIN * 2 ** min(each.tries - 1, 16), BACK_OFF_SECONDS_MAX)
                 wait *= random.uniform(0.5, 1)  # noqa: S311  (so that not all ask at once when it is back)
                 each.next_try = time.monotonic() + wait

@@ -14,6 +14,7 @@ from typing import Final
 from pipeline.clickhouse import ClickHouseError, Client, insert_block
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.plan import block_token
+from pipeline.telemetry import SINK_BLOCK, SINK_INSERT, SINK_REFUSED
 from schemas.sink_plan import PlannedRange, SinkPlan
 from schemas.topics import (
     ACCOUNT_ALERTS,
@@ -60,6 +61,10 @@ class Inserter:
         self._tables = tables
         self._attempts_max = attempts_max
 
+    def table_of(self, topic: str) -> str:
+        """The table of a topic, by the topic's name on the cluster."""
+        return self._tables[topic]
+
     def insert(
         self,
         plan: SinkPlan,
@@ -92,14 +97,18 @@ class Inserter:
             if given_up.is_set():
                 return
             _refuse_old(token, since)
+            begun = time.monotonic()
             try:
                 insert_block(self._client, table, block, token=token, fill=plan.fill)
             except ClickHouseError as error:
                 _LOG.warning(
                     "insert_failed table=%s token=%s attempt=%d error=%s", table, token, attempt, error
                 )
+                SINK_REFUSED.labels(table).inc()
                 last = error
             else:
+                SINK_INSERT.labels(table).observe(time.monotonic() - begun)
+                SINK_BLOCK.labels(table).observe(len(rows))
                 return
             given_up.wait(pause)
             pause = min(pause * 2, BACK_OFF_SECONDS_MAX)

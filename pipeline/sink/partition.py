@@ -11,10 +11,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.client.origin import now
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
 from pipeline.sink.plan import BlockLimits, Buffer, is_covered, next_plan, settled
 from pipeline.sink.plan_log import PlanLog
+from pipeline.telemetry import APPEND_TO_CLICKHOUSE
 from schemas.sink_plan import SinkPlan
 
 RENEW_SECONDS: Final = 20
@@ -58,6 +60,7 @@ class SinkPartition:
         self._work: Future[None] | None = None
         self._given_up = threading.Event()
         self._waiting_since: float | None = None
+        self._oldest_ms: dict[str, int] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -119,12 +122,25 @@ class SinkPartition:
         reached(Phase.SINK_PLANNED, self.number)
         self._tools.inserter.insert(plan, blocks, since=planned_at, given_up=self._given_up)
         reached(Phase.SINK_INSERTED, self.number)
+        self._measure()
 
     def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
         reached(Phase.SINK_REPEATING, self.number)
         self._tools.inserter.insert(plan, blocks, since=self._fenced_at, given_up=self._given_up)
 
+    def _measure(self) -> None:
+        """How long the first record of each block took to get here; of a plan that is repeated that says nothing."""
+        stored_at = now()
+        for topic, appended_at in self._oldest_ms.items():
+            table = self._tools.inserter.table_of(topic)
+            APPEND_TO_CLICKHOUSE.labels(table).observe(max(stored_at - appended_at, 0) / 1000)
+
     def _take(self, plan: SinkPlan) -> dict[str, list[bytes]]:
+        self._oldest_ms = {
+            planned.topic: rows[0].timestamp_ms
+            for planned in plan.ranges
+            if (rows := self.buffers[planned.topic].rows) and rows[0].offset < planned.end
+        }
         return {planned.topic: self.buffers[planned.topic].take(planned.end) for planned in plan.ranges}
 
     def _is_ready(self, now: float) -> bool:

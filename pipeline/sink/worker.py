@@ -29,6 +29,7 @@ from pipeline.sink.opening import SinkRefusedError, open_partitions
 from pipeline.sink.partition import SinkPartition, Tools
 from pipeline.sink.plan import BlockLimits
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import SINK_LAG, listen
 
 POLL_MESSAGES_MAX: Final = 10_000
 POLL_SECONDS: Final = 0.03
@@ -46,6 +47,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Store everything until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    listen(settings.metrics)
     serve(settings, stop_asked())
 
 
@@ -147,6 +149,7 @@ class Sink:
         if now - self._lag_committed_at < LAG_COMMIT_SECONDS:
             return
         self._lag_committed_at = now
+        self._tell_lag()
         offsets = [
             TopicPartition(topic, partition.number, end)
             for partition in self._partitions.values()
@@ -154,6 +157,15 @@ class Sink:
         ]
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _tell_lag(self) -> None:
+        """From what the newest fetches told of the ends: nobody is asked for it."""
+        for partition in self._partitions.values():
+            for topic, buffer in partition.buffers.items():
+                place = TopicPartition(topic, partition.number)
+                bounds = self._consumer.get_watermark_offsets(place, cached=True)
+                if bounds[1] >= 0:
+                    SINK_LAG.labels(topic, partition.number).set(max(bounds[1] - buffer.first, 0))
 
     def _on_assign(self, member: Consumer, assigned: list[TopicPartition]) -> None:
         """Fence and read the plans of all partitions side by side, then read from where the plans say."""

@@ -27,6 +27,7 @@ from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.ending import DEAD_LETTERS, end_by, end_process
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
+from pipeline.stream.measure import measured
 from pipeline.stream.memory import PartitionMemory
 from pipeline.stream.past import read_past
 from pipeline.stream.transaction import Transaction
@@ -145,14 +146,18 @@ class PartitionMeter:
                 await self._arrived.wait()
                 continue
             _steps.debug("begun %d %d", self.partition, self._waiting[0].offset)
+            first_at_ms = self._waiting[0].timestamp
             folded, records = await self._fold(memory)
             _steps.debug("folded %d %d", self.partition, folded.cursor.next_offset)
             self._require_few_dead_letters(folded, records)
+            begun = time.perf_counter()
             position = await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            commit_seconds = time.perf_counter() - begun
             reached(Phase.WORKER_COMMITTED, self.partition)
             _steps.debug("committed %d %d", self.partition, folded.cursor.next_offset)
             # Still ours: the meter of another generation has a memory of its own.
             memory.apply(folded, position)
+            measured(folded, records=records, first_at_ms=first_at_ms, commit_seconds=commit_seconds)
             self._write_in_passing(memory)
             shared.require_memory()
             shared.collector.after(records)

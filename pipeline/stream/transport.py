@@ -85,6 +85,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         state = assignment.state_value(place)
         return int(state.position) if state.has_valid_position else None
 
+    def end_of(self, tp: TP) -> int | None:
+        """Where the partition ended at the newest fetch. Safe from any thread."""
+        client, place = self._ensure_consumer(), TopicPartition(*tp)
+        return client.highwater(place) if place in client.assignment() else None
+
 
 class Consumer(driver.Consumer):
     """Yields batches. Acknowledging messages means nothing here: the cursor is the only position."""
@@ -133,6 +138,10 @@ class Consumer(driver.Consumer):
     def read_to(self, partition: int) -> int | None:
         """How far a source partition was polled, transaction markers included. Safe from any thread."""
         return self._thread.read_to(TP(self.app.source_name, partition))
+
+    def end_of(self, partition: int) -> int | None:
+        """Where a source partition ended at the newest fetch. Safe from any thread."""
+        return self._thread.end_of(TP(self.app.source_name, partition))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Go on where the cursors say; the group's offsets are not asked."""

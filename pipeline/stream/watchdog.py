@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from pipeline.kafka import Consumer, KafkaException, TopicPartition, consumer
 from pipeline.settings import Settings
 from pipeline.stream.ending import UNEXPECTED, end_process
+from pipeline.telemetry import WORKER_LAG
 
 LOOK_SECONDS: Final = 1.0
 LOOP_BEAT_SECONDS: Final = 0.5
@@ -31,6 +32,10 @@ class Progress(Protocol):
 
     def positions(self) -> Mapping[int, int]:
         """How far each held partition has come: committed, or, with nothing to commit, read."""
+        ...
+
+    def ends(self) -> Mapping[int, int]:
+        """Where each held partition ends, as far as is known."""
         ...
 
     def is_changing(self) -> bool:
@@ -78,6 +83,9 @@ class Watchdog(threading.Thread):
 
     def _look(self, now: float) -> None:
         positions = self._progress.positions()
+        for partition, end in self._progress.ends().items():
+            if partition in positions:
+                WORKER_LAG.labels(partition).set(max(end - positions[partition], 0))
         self._standing = {
             partition: self._standing[partition]
             if partition in self._standing and self._standing[partition].position == position

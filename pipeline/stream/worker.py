@@ -23,6 +23,7 @@ from pipeline.stream.faust_app import StreamApp
 from pipeline.stream.membership import take_seat
 from pipeline.stream.transport import Consumer
 from pipeline.stream.watchdog import Watchdog
+from pipeline.telemetry import listen
 
 STOP_SECONDS_MAX: Final = 8.0
 """After SIGTERM; then the process ends as it is, which loses nothing: an open transaction is aborted."""
@@ -46,6 +47,12 @@ class AppProgress:
             partition: max(committed, (consumer.read_to(partition) or 0) if held.is_idle(partition) else 0)
             for partition, committed in held.positions().items()
         }
+
+    def ends(self) -> dict[int, int]:
+        """Where the partitions end, as the newest fetch told."""
+        consumer = cast("Consumer", self._app.consumer)
+        ends = {partition: consumer.end_of(partition) for partition in self._app.held.positions()}
+        return {partition: end for partition, end in ends.items() if end is not None}
 
     def is_changing(self) -> bool:
         """Whether the worker is between two assignments."""
@@ -127,6 +134,7 @@ def _log_to_stderr() -> None:
 
 def run_app(settings: Settings, core: Core) -> NoReturn:
     """Run the worker with this core."""
+    listen(settings.metrics)
     # Batches are short-lived and large: the collector would walk each of them many times. See `Collector`.
     gc.disable()
     asyncio.set_event_loop(asyncio.new_event_loop())

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,24 @@ def creditstream(home: Path, *arguments: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+METRICS = {
+    "worker-1": r"^creditstream_worker_batch_records_count [1-9]",
+    "sink-1": r"^# TYPE creditstream_sink_lag_records gauge$",
+    "scheduler-1": r"^creditstream_scheduler_ticks_total [1-9]",
+    "late-lane-1": r"^# TYPE creditstream_late_lane_events_total counter$",
+    "payments-1": r"^creditstream_payments_waiting_orders 0",
+}
+
+
+def shows(port: int, pattern: str) -> bool:
+    """Whether the program there shows such a metric."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return re.search(pattern, answer.read().decode(), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_all(tmp_path: Path) -> None:
@@ -59,6 +80,9 @@ def test_up_starts_all_status_shows_all_a_killed_worker_returns_and_down_ends_al
             )
         }
         wait_until("the reconciler's first marks", lambda: all_compared(status()), 60)
+        for name, shown in METRICS.items():
+            port = process(name)["ports"]["metrics"]
+            wait_until(f"{name} shows {shown}", partial(shows, port, shown), 60)
         again = creditstream(tmp_path, "up", "--detach", *AUTO)
         assert (again.returncode, "already" in again.stderr) == (1, True)
 

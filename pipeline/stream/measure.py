@@ -1,0 +1,43 @@
+"""What a committed batch adds to the worker's metrics: a few sums over what it made.
+
+Kind and reason of an outcome are the first such attributes in its bytes; what producers wrote cannot stand for them:
+quotes inside strings are escaped, and their own attributes come last. So no record is parsed for it.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline import telemetry
+from pipeline.client.origin import now
+from pipeline.metering import Folded
+from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
+
+MS: Final = 1000
+_USAGE: Final = re.compile(rb'"outcome":"([a-z_]+)","reason":"([a-z_]*)"')
+_COMMAND: Final = re.compile(rb'"outcome":"([a-z_]+)","first_outcome":"[a-z_]+","reason":"([a-z_]*)"')
+_DEAD_LETTER: Final = re.compile(rb'"(reason)":"([a-z_]+)"')
+_OUTCOME: Final = {
+    METERED_RECORDS: ("", _USAGE),
+    COMMAND_RESULTS: ("command_", _COMMAND),
+    DEAD_LETTERS: ("dead_letter", _DEAD_LETTER),
+}
+
+
+def outcomes_of(folded: Folded) -> Iterator[tuple[str, str]]:
+    """Kind (`metered`, `denied`, …, `command_accepted`, …, `dead_letter`) and reason of each outcome of the batch."""
+    for record in folded.records:
+        known = _OUTCOME.get(record.topic)
+        if known is not None:
+            kind, pattern = known
+            found = pattern.search(record.value)
+            assert found is not None, f"a record of {record.topic} without its outcome"
+            yield kind if kind == "dead_letter" else kind + found[1].decode(), found[2].decode()
+
+
+def measured(folded: Folded, *, records: int, first_at_ms: int, commit_seconds: float) -> None:
+    """Count a batch that was committed. `first_at_ms`: the append time of its first record."""
+    telemetry.WORKER_BATCH.observe(records)
+    telemetry.WORKER_COMMIT.observe(commit_seconds)
+    telemetry.APPEND_TO_BALANCE.observe(max(now() - first_at_ms, 0) / MS)
+    telemetry.count_outcomes(telemetry.tally(outcomes_of(folded)))
