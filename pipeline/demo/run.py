@@ -26,7 +26,7 @@ from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
 
 RUNS_MAX: Final = 1000
-WAIT_SECONDS_MAX: Final = 60
+WAIT_SECONDS_MAX: Final = 180
 """For the late lane, the payment process and the sink, each."""
 POLL_SECONDS: Final = 0.1
 

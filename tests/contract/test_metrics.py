@@ -1,5 +1,6 @@
 """The documented metrics are those of the code, and what scrapes and draws them uses no other names."""
 
+import json
 import re
 from typing import Any
 
@@ -54,3 +55,20 @@ def test_prometheus_scrapes_every_program_that_runs_on() -> None:
         assert our_services()[name]["environment"]["CREDITSTREAM_METRICS__PORT"] == str(pipeline["port"]), (
             name
         )
+
+
+def test_boards_draw_only_metrics_that_are_shown() -> None:
+    named = {
+        name
+        for board in (DEPLOY / "grafana" / "dashboards").glob("*.json")
+        for panel in json.loads(board.read_text())["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"creditstream_\w+", target.get("expr", ""))
+    }
+    parts = {
+        f"{name}{part}"
+        for name, (kind, _, _) in SHOWN.items()
+        for part in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))
+    }
+    assert named - parts == set()
+    assert len(named) > 15
