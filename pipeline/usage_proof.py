@@ -24,6 +24,8 @@ FIRST_HASH: Final = "0" * 32
 OVERAGE: Final = "overage"
 HEAD: Final = ("schema", "account_id", "time_zone", "generated_at", "filters")
 TAIL: Final = ("totals", "opening_balance", "closing_balance", "price_books")
+EXPLAINED: Final = frozenset({"metered", "denied", "rerated"})
+"""Outcomes that have a receipt."""
 Row = Mapping[str, Any]
 
 
@@ -140,8 +142,8 @@ def verify(document: Row, books: Mapping[str, PriceBook]) -> Iterator[Finding]:
         bare = {name: value for name, value in record.items() if name != "hash"}
         yield from _same(where, "hash", record_hash(previous, bare), record["hash"])
         previous = record["hash"]
-    yield from _entries(document)
-    yield from _whole(document, books)
+    yield from _readable("entries", _entries(document))
+    yield from _readable("totals", _whole(document, books))
 
 
 def _record(
@@ -150,9 +152,12 @@ def _record(
     receipt = record["receipt"]
     if record["outcome"] in {"denied", "duplicate"}:
         yield from _same(where, "credits", "0", record["credits"])
-    if receipt is not None:
-        yield from _price(where, {**record, "account_id": account}, books)
-        yield from _same(where, "receipt/images", record["images"] or receipt["images"], receipt["images"])
+    if receipt is None:
+        if record["outcome"] in EXPLAINED:
+            yield Finding(where, "receipt", "one", "none")
+        return
+    yield from _price(where, {**record, "account_id": account}, books)
+    yield from _same(where, "receipt/images", record["images"] or receipt["images"], receipt["images"])
     if record["outcome"] == "metered":
         yield from _same(where, "credits", record["rated_credits"], record["credits"])
         yield from _payment(where, record, receipt)

@@ -9,7 +9,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
-from pipeline.kafka import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType, admin, topic_name
+from pipeline.kafka import (
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]  (confluent exports it, its stubs do not)
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
+    ResourceType,  # pyright: ignore[reportPrivateImportUsage]
+    admin,
+    topic_name,
+)
 from pipeline.settings import KafkaSettings
 from schemas.topics import ACCOUNT_EVENTS
 

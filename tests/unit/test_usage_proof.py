@@ -149,6 +149,12 @@ def test_forged_hashes_do_not_hide_a_wrong_price() -> None:
     assert {each.what for each in verify(document, BOOKS)} >= {"rated_credits", "receipt/grants", "entry 6"}
 
 
+def test_a_charge_without_its_receipt_is_a_difference() -> None:
+    document = read_export(exported("demo-hobby"))
+    document["records"][4]["receipt"] = None
+    assert [each.what for each in verify(document, BOOKS)] == ["receipt", "hash"]
+
+
 def test_a_price_book_that_nobody_has_is_said() -> None:
     [finding, *_] = verify(read_export(exported("demo-hobby")), {})
     assert (finding.where, finding.what) == (f"record 1 ({NAME})", "price_book")
