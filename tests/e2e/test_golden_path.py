@@ -60,7 +60,7 @@ def test_every_event_has_its_outcomes_and_kafka_clickhouse_and_the_ledger_agree(
 
 @pytest.mark.e2e
 def test_what_was_given_is_what_was_used_and_what_is_left(shown: dict[str, Any]) -> None:
-    plans, packs, overage = 50 + 2500 + 50, 600 + 200 + 1000, 33
+    plans, packs, overage = 2500 + 50, 600 + 200 + 1000, 33  # An upgrade grants the difference.
     used = sum((Decimal(each["credits"]) for each in shown["credits_by_service"]), Decimal(0))
     left = sum((Decimal(each["posted"]) for each in shown["balances"]), Decimal(0))
     assert Decimal(plans + packs + overage) == used + left
