@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-from schemas.account_balance import GrantBalance, OpenHold
+from schemas.account_balance import AutoTopup, GrantBalance, OpenHold
 from schemas.account_command import (
     ChangePlan,
     CloseAccount,
     Configure,
+    GrantCredits,
     IssueGrant,
     Note,
     OpenAccount,
@@ -44,6 +45,8 @@ from schemas.notification_settings import (
     TimeZone,
     WebhookUrl,
 )
+from schemas.plan import PlanCatalog
+from schemas.price_book import PriceBook
 
 Scope: TypeAlias = Literal["ingest", "hold", "read", "admin"]
 """`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `admin`: operators'
@@ -282,6 +285,8 @@ class BalanceAnswer(WireModel):
     overage_ceiling: NotNegative | None
     overage: NotNegative
     alert_thresholds: list[Count]
+    auto_topup: AutoTopup | None
+    """null: off."""
     holds: list[OpenHold]
     grants: list[GrantBalance]
     period_used: NotNegative
@@ -478,10 +483,156 @@ class DeliveriesPage(_Page):
     items: list[DeliveryItem]
 
 
+class AccountsAnswer(WireModel):
+    """Accounts that the key may touch, in alphabetical order."""
+
+    accounts: list[AccountId]
+    more: bool
+    """Whether there are more that begin so."""
+
+
+class PlansAnswer(WireModel):
+    """Plan catalogues in the order of their `effective_from`; the last one that has begun is in force."""
+
+    plan_catalogs: list[PlanCatalog]
+
+
+class PriceBooksAnswer(WireModel):
+    """Price books in the order of their `effective_from`; the last one that has begun is in force."""
+
+    price_books: list[PriceBook]
+
+
+class FreshnessAnswer(WireModel):
+    """How far lists, totals and exports are behind the balance."""
+
+    as_of: UtcInstant
+    """Whatever changed a balance until then is in them."""
+    lag_ms: Count
+    is_stale: bool
+    """Whether they are more than a minute behind."""
+
+
+class DeadLetterItem(WireModel):
+    """A record that could not be metered, without its bytes; its fields as in `dead_letter.v1`."""
+
+    partition: Count
+    offset: Count
+    reason: str
+    detail: str
+    pointer: str
+    account_id: str
+    event_id: str
+    source: str
+    type: str
+    accepted_at: UtcInstant
+
+
+class DeadLettersAnswer(WireModel):
+    dead_letters: list[DeadLetterItem]
+
+
+class DeadLetterAnswer(DeadLetterItem):
+    """A dead letter whole."""
+
+    payload: str
+    """Its bytes as text; what is no UTF-8 as backslash escapes."""
+    event: dict[str, Any] | None
+    """The usage event in it, if it could be metered now as it is; else null."""
+    fault: str
+    """Why it could not."""
+
+
+class ReplayDeadLetterRequest(WireModel):
+    """`POST /v1/dead-letters/{partition}/{offset}/replay`."""
+
+    event: dict[str, Any] | None = None
+    """The mended event; null: the letter's own."""
+    dry_run: bool = False
+
+
+class ReplayAnswer(WireModel):
+    account_id: AccountId
+    event_id: str
+    command: CommandAnswer | None
+    """null after a dry run: it could be put back."""
+
+
+class ReverseChargeRequest(WireModel):
+    """`POST /v1/accounts/{account_id}/charges/{event_id}/reverse`."""
+
+    credits: GrantCredits | None = None
+    """null: all that is left of it."""
+    reason: Note = ""
+    offset: Count | None = None
+    """Which charge, where the id names several."""
+
+
+class RerateChargeRequest(WireModel):
+    """`POST /v1/accounts/{account_id}/charges/{event_id}/rerate`."""
+
+    price_book: str
+    reason: Note = ""
+    offset: Count | None = None
+
+
+class PartitionLag(WireModel):
+    partition: Count
+    newest: Count
+    """Number of the newest record that changed a balance."""
+    stored: Count
+    """Of these the newest in ClickHouse."""
+
+
+class HourTotal(WireModel):
+    outcome: UsageOutcome
+    records: Count
+    credits: CreditAmount
+
+
+class ReasonTotal(WireModel):
+    reason: str
+    records: Count
+
+
+class PipelineAnswer(WireModel):
+    """`GET /v1/pipeline`."""
+
+    freshness: FreshnessAnswer
+    partitions: list[PartitionLag]
+    accounts: Count
+    """In this gateway's memory."""
+    posted_in_memory: CreditAmount
+    """The sum of their balances, from Kafka."""
+    posted_in_ledger: CreditAmount
+    """The sum of all ledger entries in ClickHouse: the same number, once the sink has caught up."""
+    last_hour: list[HourTotal]
+    dead_letters: list[ReasonTotal]
+
+
+class TopupItem(WireModel):
+    """One top-up order; its fields as in `topup_order.v1`."""
+
+    order_number: Count
+    pack: str
+    credits: CreditAmount
+    price: str
+    currency: str
+    threshold: CreditAmount
+    credits_left: CreditAmount
+    accepted_at: UtcInstant
+
+
+class TopupsPage(_Page):
+    items: list[TopupItem]
+
+
 class UsageTotal(WireModel):
     service: Service | None = None
     day: str | None = None
     """Of the time zone, as in 2026-11-23."""
+    hour: str | None = None
+    """Of the time zone, as in 2026-11-23T14:00."""
     metered: Count
     denied: Count
     duplicates: Count
@@ -492,7 +643,7 @@ class UsageTotal(WireModel):
 
 class UsageTotalsAnswer(WireModel):
     account_id: AccountId
-    by: Literal["service", "day"]
+    by: Literal["service", "day", "hour", "service_by_day", "service_by_hour"]
     time_zone: str
     totals: list[UsageTotal]
 

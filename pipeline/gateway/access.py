@@ -13,11 +13,16 @@ from schemas.base import ACCOUNT_ID_PATTERN
 from schemas.http_api import Scope
 
 _ACCOUNT_ID: Final = re.compile(ACCOUNT_ID_PATTERN)
+HOLDER_INSIDE: Final = "creditstream.holder"
+"""In the scope of a request that another part of this process makes for a holder: no client can set it."""
 AccountInPath = Annotated[str, Path(pattern=ACCOUNT_ID_PATTERN, max_length=128)]
 
 
 def holder_of(request: Request, parts: Parts) -> Holder:
     """The holder of the key that the request shows. Raises `unauthenticated`."""
+    inside = request.scope.get(HOLDER_INSIDE)
+    if isinstance(inside, Holder):
+        return inside
     shown = request.headers.getlist("authorization")
     scheme, _, key = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
     holder = parts.views.keys.holder(key) if scheme.lower() == "bearer" else None

@@ -6,28 +6,32 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from dataclasses import astuple, dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from pipeline.clickhouse import Client
 from pipeline.client.origin import now_text
+from pipeline.domain.instants import Instant, as_datetime
 from pipeline.gateway import cursors, exports
 from pipeline.gateway.access import AccountInPath, allowed
+from pipeline.gateway.freshness import Freshness
 from pipeline.gateway.json_answers import json_answer
 from pipeline.gateway.parts import Parts, parts_of
 from pipeline.gateway.problems import ProblemError
 from pipeline.gateway.times import utc_of, zone_of
 from pipeline.query import accounts, explanation, pages
-from pipeline.query.pages import Filters, Listing
+from pipeline.query.pages import Filters, Listing, UsageBy
 from schemas.base import Channel, Service
 from schemas.http_api import (
     AlertsPage,
     BalanceAnswer,
     ChargeAnswer,
+    FreshnessAnswer,
     LedgerPage,
     StatementsPage,
+    TopupsPage,
     UsagePage,
     UsageTotalsAnswer,
 )
@@ -110,6 +114,13 @@ async def balance(request: Request, account_id: AccountInPath) -> Response:
     return json_answer(await balance_of(parts_of(request), account_id))
 
 
+@router.get("/freshness")
+async def freshness(request: Request, account_id: AccountInPath) -> FreshnessAnswer:
+    """How far what stands in lists, totals and exports is behind the balance."""
+    parts = parts_of(request)
+    return freshness_answer(await parts.freshness.of(parts.views.partition_of(account_id)))
+
+
 @router.get("/usage", response_model=UsagePage)
 async def usage(request: Request, account_id: AccountInPath, asked: OfUsage, page: InPage) -> Response:
     """Usage events with what became of them, the newest first. About a second behind the balance."""
@@ -121,9 +132,9 @@ async def usage_totals(
     request: Request,
     account_id: AccountInPath,
     asked: OfUsage,
-    by: Literal["service", "day"] = "service",
+    by: UsageBy = "service",
 ) -> Response:
-    """What was used by service, or by day of the time zone."""
+    """What was used by service, by day or hour of the time zone, or by service in each of these."""
     found = await parts_of(request).store.ask(
         lambda client: pages.usage_totals(client, account_id, asked.filters, by=by, zone=asked.zone)
     )
@@ -184,6 +195,12 @@ async def alerts(request: Request, account_id: AccountInPath, asked: InTime, pag
     return json_answer(await page_of(parts_of(request), pages.ALERTS, account_id, asked.filters, page))
 
 
+@router.get("/topups", response_model=TopupsPage)
+async def topups(request: Request, account_id: AccountInPath, asked: InTime, page: InPage) -> Response:
+    """Top-up orders, the newest first."""
+    return json_answer(await page_of(parts_of(request), pages.TOPUPS, account_id, asked.filters, page))
+
+
 @router.get("/charges/{event_id:path}", response_model=ChargeAnswer)
 async def charge(request: Request, account_id: AccountInPath, event_id: str) -> Response:
     """Why an event cost what it cost: its records with their receipts, ledger entries, dead letters."""
@@ -208,6 +225,12 @@ async def balance_of(parts: Parts, account: str) -> dict[str, Any]:
     if found is None:
         raise ProblemError("unknown_account", f"there is no account {account!r}")
     return {**{name: found[name] for name in _BALANCE}, "is_behind": seen.is_behind}
+
+
+def freshness_answer(found: Freshness) -> FreshnessAnswer:
+    return FreshnessAnswer(
+        as_of=as_datetime(Instant(found.as_of)), lag_ms=found.lag_ms, is_stale=found.is_stale
+    )
 
 
 _BALANCE: Final = [name for name in BalanceAnswer.model_fields if name != "is_behind"]

@@ -16,11 +16,13 @@ from pipeline.client.commands import command_key
 from pipeline.client.origin import new_id
 from pipeline.gateway import (
     account_routes,
+    correction_routes,
     documents,
     event_routes,
     health_routes,
     hold_routes,
     key_routes,
+    listing_routes,
     notification_routes,
     operator_routes,
     problems,
@@ -28,6 +30,7 @@ from pipeline.gateway import (
 )
 from pipeline.gateway.answers import Answers
 from pipeline.gateway.balances import Views
+from pipeline.gateway.freshness import FreshnessWatch
 from pipeline.gateway.kafka_log import LogPublisher
 from pipeline.gateway.limits import Rates
 from pipeline.gateway.metrics import Metrics
@@ -54,20 +57,23 @@ async def open_parts(settings: Settings) -> Parts:
     if signing is None:
         raise NoCommandKeyError(settings.command_key_id)
     answers = Answers(settings)
+    views, store = Views(settings, answers), Store(settings)
     parts = Parts(
         settings=settings,
         signing=signing,
         log=LogPublisher(settings),
         answers=answers,
-        views=Views(settings, answers),
-        store=Store(settings),
+        views=views,
+        store=store,
+        freshness=FreshnessWatch(views, store),
         rates=Rates(settings.gateway),
         pricing=Pricing(settings.rules, explain=True),
         metrics=Metrics(),
     )
     try:
         await answers.start()
-        await parts.views.start()
+        await views.start()
+        parts.freshness.start()
     except BaseException:
         await parts.close()
         raise
@@ -100,8 +106,10 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         event_routes,
         hold_routes,
+        listing_routes,
         account_routes,
         operator_routes,
+        correction_routes,
         key_routes,
         notification_routes,
         unsubscribe_routes,

@@ -5,6 +5,7 @@ for that place. It also waits, within a bound, for what this gateway had acknowl
 """
 
 import asyncio
+import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from pipeline.client.outcomes import Position
+from pipeline.domain.credits import format_credits, parse_credits
 from pipeline.gateway.answers import Answers
 from pipeline.gateway.keys import KeyRing, command_secrets
 from pipeline.gateway.problems import ProblemError
@@ -50,6 +52,8 @@ class Views:
         self._lock = threading.Lock()
         self._balances: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         """Account → partition and record, the longest unchanged first."""
+        self._newest: dict[int, int] = {}
+        """Partition → number (`partition_seq`) of the newest record that changed a balance."""
         self._written: OrderedDict[str, Position] = OrderedDict()
         """Account → what this gateway last had acknowledged for it, until a read has waited for it."""
         self.keys = KeyRing(command_secrets(settings))
@@ -72,6 +76,31 @@ class Views:
     def accounts(self) -> int:
         """How many balances are in memory."""
         return len(self._balances)
+
+    def newest(self) -> dict[int, int]:
+        """Partition → number (`partition_seq`) of the newest record that changed a balance there."""
+        with self._lock:
+            return dict(self._newest)
+
+    def posted(self) -> tuple[int, str]:
+        """How many accounts are in memory, and the sum of what is posted to them."""
+        with self._lock:
+            values = [value for _, value in self._balances.values()]
+        return len(values), format_credits(
+            sum(parse_credits(orjson.loads(each)["posted"]) for each in values)
+        )
+
+    def partition_of(self, account: str) -> int | None:
+        """Where the account's records stand; None when it is not in memory."""
+        with self._lock:
+            found = self._balances.get(account)
+        return None if found is None else found[0]
+
+    def known(self, prefix: str, within: frozenset[str] | None, most: int) -> list[str]:
+        """Accounts in memory, in alphabetical order: those that begin so, of `within` unless it is None."""
+        with self._lock:
+            of = self._balances if within is None else [each for each in within if each in self._balances]
+            return heapq.nsmallest(most, [each for each in of if each.startswith(prefix)])
 
     async def start(self) -> None:
         """Read both topics to their present end. Raises TimeoutError when that takes too long."""
@@ -124,6 +153,7 @@ class Views:
         return all(reached[place] >= end - (place[0] == ACCOUNT_BALANCES) for place, end in ends.items())
 
     def _take(self, messages: list[Message]) -> None:
+        newest: dict[int, bytes] = {}
         with self._lock:
             for message in messages:
                 key, value, partition = message.key(), message.value(), message.partition()
@@ -134,9 +164,13 @@ class Views:
                     assert partition is not None
                     account = key.decode()
                     self._balances[account] = partition, value
+                    newest[partition] = value
                     self._balances.move_to_end(account)
             while len(self._balances) > self._most:
                 self._balances.popitem(last=False)
+            self._newest |= {
+                partition: int(orjson.loads(value)["partition_seq"]) for partition, value in newest.items()
+            }
 
     def _apply_notifications(self, value: bytes | None) -> None:
         if self.notifications is not None:

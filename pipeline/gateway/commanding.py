@@ -41,7 +41,13 @@ async def obey(
     parts: Parts, holder: Holder, name: str, account: str, data: Mapping[str, Any], command_id: str
 ) -> CommandAnswer:
     """The answer to an accepted command. A refusal, and whatever else went wrong, is raised as a problem."""
-    key, value = _signed(parts, holder, name, account, data, command_id)
+    _, value = _signed(parts, holder, name, account, data, command_id)
+    return await send(parts, name, account, value, command_id)
+
+
+async def send(parts: Parts, name: str, account: str, value: bytes, command_id: str) -> CommandAnswer:
+    """As `obey`, of a command that is signed already."""
+    key = account.encode()
     with parts.answers.expecting([key]):
         (report,) = await parts.log.publish([(key, value)])
         if not isinstance(report, Delivered):

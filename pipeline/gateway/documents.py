@@ -19,6 +19,7 @@ from schemas.shapes import SHAPES, USAGE
 router: Final = APIRouter(tags=["Documents"], include_in_schema=False)
 
 _NOTIFICATIONS: Final = "/v1/accounts/{account_id}/notifications"
+_REPLAY: Final = "/v1/dead-letters/{partition}/{offset}/replay"
 _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
     ("/v1/estimate", "post"): http_api.EstimateRequest,
     ("/v1/holds", "post"): http_api.PlaceHoldRequest,
@@ -31,6 +32,9 @@ _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
     ("/v1/accounts/{account_id}/settings", "patch"): http_api.ConfigureRequest,
     ("/v1/accounts/{account_id}/close", "post"): http_api.CloseAccountRequest,
     ("/v1/keys", "post"): http_api.NewKeyRequest,
+    ("/v1/accounts/{account_id}/charges/{event_id}/reverse", "post"): http_api.ReverseChargeRequest,
+    ("/v1/accounts/{account_id}/charges/{event_id}/rerate", "post"): http_api.RerateChargeRequest,
+    (_REPLAY, "post"): http_api.ReplayDeadLetterRequest,
     (_NOTIFICATIONS, "put"): http_api.NotificationsRequest,
     (f"{_NOTIFICATIONS}/webhooks", "post"): http_api.NewWebhookRequest,
     (f"{_NOTIFICATIONS}/test", "post"): http_api.TestRequest,
@@ -39,7 +43,8 @@ _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
 _IDEMPOTENT: Final = frozenset(
     (path, method)
     for path, method in _BODIES
-    if path not in {"/v1/estimate", "/v1/keys"} and not path.startswith(_NOTIFICATIONS)
+    # A replay is charged once by the usage's own id.
+    if path not in {"/v1/estimate", "/v1/keys", _REPLAY} and not path.startswith(_NOTIFICATIONS)
 )
 _REF: Final = "#/components/schemas/{model}"
 _INTRODUCTION: Final = (

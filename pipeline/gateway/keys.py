@@ -76,8 +76,12 @@ class KeyRing:
         equal = hmac.compare_digest(_NO_HASH if key is None else key.sha256, _hash(shown))
         if key is None or not equal or key.revoked_at is not None:
             return None
-        accounts = None if key.accounts is None else frozenset(key.accounts)
-        return Holder(key_id=key.key_id, name=key.name, scopes=frozenset(key.scopes), accounts=accounts)
+        return _holder(key)
+
+    def holder_by_id(self, key_id: str) -> Holder | None:
+        """For whoever has shown the key before; None once it is revoked."""
+        key = self._keys.get(key_id)
+        return None if key is None or key.revoked_at is not None else _holder(key)
 
     def get(self, key_id: str) -> ApiKey | None:
         return self._keys.get(key_id)
@@ -85,6 +89,11 @@ class KeyRing:
     def all(self) -> list[ApiKey]:
         """By the time of their making."""
         return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))
+
+
+def _holder(key: ApiKey) -> Holder:
+    accounts = None if key.accounts is None else frozenset(key.accounts)
+    return Holder(key_id=key.key_id, name=key.name, scopes=frozenset(key.scopes), accounts=accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,12 @@ def _verified(value: bytes | None, secrets_by_id: Mapping[str, bytes]) -> ApiKey
 
 def _hash(key: str) -> str:
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def key_id_of(shown: str) -> str:
+    """The id in a key; empty for what is none."""
+    matched = _KEY.fullmatch(shown)
+    return matched[1] if matched else ""
 
 
 def first_request(settings: Settings) -> str:

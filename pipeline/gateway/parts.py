@@ -9,6 +9,7 @@ from fastapi import Request
 from pipeline.client.commands import CommandKey
 from pipeline.gateway.answers import Answers
 from pipeline.gateway.balances import Views
+from pipeline.gateway.freshness import FreshnessWatch
 from pipeline.gateway.kafka_log import LogPublisher
 from pipeline.gateway.limits import Rates
 from pipeline.gateway.metrics import Metrics
@@ -25,6 +26,7 @@ class Parts:
     answers: Answers
     views: Views
     store: Store
+    freshness: FreshnessWatch
     rates: Rates
     pricing: Pricing
     metrics: Metrics
@@ -38,6 +40,7 @@ class Parts:
 
     async def close(self) -> None:
         """What was taken gets its answer from Kafka first."""
+        self.freshness.close()
         await asyncio.to_thread(self.log.close)
         await asyncio.gather(
             *(asyncio.to_thread(tail.close) for tail in (self.answers.tail, self.views.tail))

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ HEAD_BYTES_MAX: Final = 65_536
 WATCH_SECONDS: Final = 0.5
 BACKLOG: Final = 2048
 EXIT_FAILED: Final = 1
+Application: TypeAlias = Callable[[Settings], FastAPI]
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -61,21 +63,21 @@ class PunctualProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, application: Application = create_app) -> None:
     """Serve until asked to stop. Ends the process with an error when a part of it has failed for good."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    server = uvicorn.Server(config(settings))
+    server = uvicorn.Server(config(settings, application))
     asyncio.run(_serve(server))
     if not server.started or _failure(server) is not None:
         sys.exit(EXIT_FAILED)
 
 
-def config(settings: Settings) -> uvicorn.Config:
+def config(settings: Settings, application: Application = create_app) -> uvicorn.Config:
     gateway = settings.gateway
     protocol = type("Protocol", (PunctualProtocol,), {"head_seconds_max": gateway.head_seconds_max})
     options: dict[str, Any] = {"http": protocol}
     return uvicorn.Config(
-        create_app(settings),
+        application(settings),
         host=gateway.host,
         port=gateway.port,
         loop="asyncio",

@@ -6,7 +6,7 @@ A page ends at a place in the list's own order and not at a number of rows: what
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Literal, cast
 
 import orjson
 
@@ -61,6 +61,13 @@ DELIVERIES: Final = Listing(
     columns="delivery_id, alert_id, kind, threshold, accepted_at, channel, target_id, target, status, attempts, "
     "redeliveries, last_code, last_error, next_attempt_at, updated_at",
     order={"accepted_at": _INSTANT, "delivery_id": _TEXT},
+)
+
+
+TOPUPS: Final = Listing(
+    view="topup_orders_v1",
+    columns="order_number, pack, credits, price, currency, threshold, credits_left, accepted_at",
+    order={"order_number": _NUMBER},
 )
 
 
@@ -135,6 +142,16 @@ def _streamed(client: Client, sql: str, parameters: Mapping[str, str | int]) -> 
     assert not rest, "the last line ends like every other, or the stream was cut off"
 
 
+UsageBy = Literal["service", "day", "hour", "service_by_day", "service_by_hour"]
+_DAY: Final = "toString(toDate(accepted_at, {zone:String})) AS day"
+_HOUR: Final = "formatDateTime(accepted_at, '%Y-%m-%dT%H:00', {zone:String}) AS hour"
+_KEYS: Final[dict[UsageBy, str]] = {
+    "service": "service",
+    "day": _DAY,
+    "hour": _HOUR,
+    "service_by_day": f"{_DAY}, service",
+    "service_by_hour": f"{_HOUR}, service",
+}
 _TOTALS: Final = """
 SELECT
     KEY,
@@ -144,17 +161,17 @@ SELECT
     countIf(outcome IN ('reversed', 'rerated')) AS corrections,
     sumIf(metered_records_v1.images, outcome = 'metered') AS images,
     sum(metered_records_v1.credits) AS credits
-FROM metered_records_v1 WHERE FILTERS GROUP BY 1 ORDER BY 1
+FROM metered_records_v1 WHERE FILTERS GROUP BY NAMES ORDER BY NAMES
 """
 
 
 def usage_totals(
-    client: Client, account: str, filters: Filters, *, by: str, zone: str
+    client: Client, account: str, filters: Filters, *, by: UsageBy, zone: str
 ) -> list[dict[str, Any]]:
-    """What was used by `service`, or by the `day` of a time zone."""
+    """What was used by `service`, by `day` or `hour` of a time zone, or by service in each of these."""
     where, parameters = _where(RECORDS, account, filters)
-    key = "toString(toDate(accepted_at, {zone:String})) AS day" if by == "day" else "service"
-    sql = _TOTALS.replace("KEY", key).replace("FILTERS", where)
+    names = "1, 2" if by.startswith("service_by_") else "1"
+    sql = _TOTALS.replace("KEY", _KEYS[by]).replace("FILTERS", where).replace("NAMES", names)
     return rows(client, sql, {**parameters, "zone": zone})
 
 
