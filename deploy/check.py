@@ -4,6 +4,8 @@ Quick checks come first. All run, whatever fails; the end says which did and how
 `python3 deploy/setup.py test ruff mypy` runs only the named.
 """
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,17 +27,51 @@ CHECKS = {
 }
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Any of these looks at the account pages; `tests/browser.py` knows the same names."""
+BROWSER_SECONDS_MAX = 600
+
+
 def main(names: list[str]) -> int:
     unknown = set(names) - set(CHECKS)
     if unknown:
         print(f"expected names of {', '.join(CHECKS)}, got {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     began = time.monotonic()
+    if not names or "tests" in names:
+        find_browser()
     outcomes = {name: run(name) for name in names or CHECKS}
     print(f"\n{time.monotonic() - began:.0f} s in all")
     failed = [name for name, passed in outcomes.items() if not passed]
     print(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
     return 1 if failed else 0
+
+
+def find_browser() -> None:
+    """Installs Debian's chromium where that is possible without asking: as root, with apt. Says so where it is not."""
+    if any(map(shutil.which, BROWSERS)):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print("\n── chromium is missing: apt-get install chromium", flush=True)
+        if installs("update") and installs("install", "-y", "--no-install-recommends", "chromium"):
+            return
+    print(
+        "\n── NOT RUN: the account pages are not looked at in a browser, there is no chromium here.\n"
+        "   Remedy: `apt-get install chromium`, or any chromium on the path.",
+        flush=True,
+    )
+
+
+def installs(*arguments: str) -> bool:
+    """Whether apt-get did it."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}  # noqa: TID251  (apt's own switch)
+    command = ["apt-get", "-q", *arguments]
+    try:
+        return subprocess.run(
+            command, env=environment, check=False, stdout=subprocess.DEVNULL, timeout=BROWSER_SECONDS_MAX
+        ).returncode == 0  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def run(name: str) -> bool:

@@ -192,6 +192,9 @@ class GatewaySettings(_Group):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     """Both, or a proxy before the gateway that ends TLS."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^/?#]+)?$")
+    """Where browsers find the account pages, such as https://credits.example.org: links lead there, and with https the
+    session's cookie is sent over TLS only. Empty: this gateway itself, on this machine."""
     connections_max: int = Field(default=1000, ge=1)
     """Open connections and running requests; beyond it, 503 at once."""
     head_seconds_max: float = Field(default=10, gt=0)

@@ -95,6 +95,31 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY_ID")], *, as_json:
         say(f"Revoked {key_id} ({ended.name}).")
 
 
+def sign_in(
+    key_id: Annotated[
+        str, typer.Argument(metavar="[KEY_ID]", help="Whose; else the local stack's own key")
+    ] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Print a link to the account pages that signs in once, within 15 minutes, as the holder of a key."""
+    from pipeline.cli.output import write, write_json
+    from pipeline.gateway.keys import key_id_of
+    from pipeline.pages.sessions import sign_in_link
+    from pipeline.settings import Settings
+
+    settings = Settings()
+    signing_key(settings)
+    chosen = key_id or key_id_of(settings.gateway.demo_key.get_secret_value())
+    if not chosen:
+        raise CliError(Exit.USAGE, "expected the id of a key", next_step="creditstream keys list")
+    link = sign_in_link(settings, chosen)
+    if as_json:
+        write_json({"link": link})
+    else:
+        write(link)
+
+
 def _shown(record: "ApiKey") -> dict[str, Any]:
     names = {"key_id", "name", "scopes", "accounts", "created_at", "created_by", "revoked_at", "revoked_by"}
     return record.model_dump(mode="json", include=names)
@@ -106,6 +131,11 @@ def _cell(value: object) -> object:
 
 def register() -> None:
     """Put the commands under `keys`."""
-    commands: dict[str, Callable[..., None]] = {"create": create, "list": list_keys, "revoke": revoke}
+    commands: dict[str, Callable[..., None]] = {
+        "create": create,
+        "list": list_keys,
+        "revoke": revoke,
+        "sign-in": sign_in,
+    }
     for name, each in commands.items():
         app.command(name, epilog=EXIT_CODES_HELP)(guarded(each))

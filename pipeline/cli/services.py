@@ -84,8 +84,9 @@ def setup() -> None:
 
 
 def gateway() -> None:
-    """Run an HTTP gateway: events, holds and accounts over HTTP, for holders of API keys. Ends on SIGTERM."""
+    """Run an HTTP gateway: events, holds and accounts over HTTP, and the account pages. Ends on SIGTERM."""
     from pipeline.gateway.server import run
+    from pipeline.pages.app import create_app
     from pipeline.settings import Settings
 
-    run(Settings())
+    run(Settings(), create_app)

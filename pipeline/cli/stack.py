@@ -308,6 +308,7 @@ def _addresses(settings: "Settings") -> dict[str, Any]:
         "database": settings.clickhouse.database,
         "analyst": settings.clickhouse.analyst_user,
         "gateway": f"http://127.0.0.1:{settings.gateway.port}",
+        "pages": f"http://127.0.0.1:{settings.gateway.port}/",
     }
 
 
@@ -322,6 +323,7 @@ def _report(settings: "Settings", *, as_json: bool) -> None:
         return
     _write_addresses(settings)
     say(_first_request(settings))
+    say(_sign_in(settings))
     say(
         "Next: `creditstream demo`, or `creditstream send --help`; in another terminal `creditstream status`."
     )
@@ -332,3 +334,12 @@ def _first_request(settings: "Settings") -> str:
     from pipeline.gateway.keys import first_request
 
     return f"Over HTTP, with the demo key:\n\n{first_request(settings)}\n"
+
+
+def _sign_in(settings: "Settings") -> str:
+    """A link to the pages, as the holder of the demo key."""
+    from pipeline.gateway.keys import key_id_of
+    from pipeline.pages.sessions import sign_in_link
+
+    key_id = key_id_of(settings.gateway.demo_key.get_secret_value())
+    return f"The account pages (this link signs in once, within 15 minutes):\n\n  {sign_in_link(settings, key_id)}\n"
