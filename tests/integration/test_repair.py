@@ -31,6 +31,7 @@ from pipeline.repair.table import TableRefusedError, rebuild_table
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from pipeline.sink import partition as sink_partition
 from pipeline.sink.worker import serve
+from pipeline.stream.compactor import Compactor
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
 from pipeline.stream.past import read_past
@@ -48,7 +49,7 @@ def work(settings: Settings, *, remembers: bool = True) -> None:
     """As a worker: what is in the log and not answered, in one batch. It may have forgotten all identities."""
     core = load_core(settings)
     transaction = Transaction(settings, 0, fence(settings, 0))
-    memory = Loader(settings, core, 0, threading.Event()).load()
+    memory = Loader(settings, core, 0, threading.Event(), Compactor()).load()
     with closing(Log(settings.kafka)) as log:
         messages = log.messages(topics.ACCOUNT_EVENTS, 0, start=memory.cursor.next_offset)
         records = [small_pipeline.logged(message) for message in messages]

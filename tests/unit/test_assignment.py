@@ -7,16 +7,22 @@ import pytest
 
 from pipeline.settings import Settings
 from pipeline.stream.assignment import Assignment
+from pipeline.stream.compactor import Compactor
 from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.partition import PartitionMeter, Shared
 from tests.builders import core, record, usage
 
 
 def meter() -> PartitionMeter:
-    limit = DeadLetterLimit(window_records=100, share_max=1)
-    return PartitionMeter(
-        Shared(settings=Settings(), core=core(), threads=ThreadPoolExecutor(1), dead_letter_limit=limit), 0
+    shared = Shared(
+        settings=Settings(),
+        core=core(),
+        threads=ThreadPoolExecutor(1),
+        disk=ThreadPoolExecutor(1),
+        compactor=Compactor(),
+        dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
     )
+    return PartitionMeter(shared, 0)
 
 
 def test_what_was_polled_in_another_generation_is_left_to_be_read_again() -> None:
