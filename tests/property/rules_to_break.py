@@ -181,7 +181,7 @@ _CREDITS: Final = (
     Mutation(
         "what is left of a grant that ends has its entry", _DOMAIN + "ledger.py",
         "    if not left:\n", "    if True:\n",
-        _of("credits", _ADD_UP, _SUMS),
+        _of("credits", _ADD_UP),
     ),
     Mutation(
         "a void counts in the totals", _DOMAIN + "ledger.py",
@@ -226,7 +226,7 @@ _HOLDS: Final = (
     ),
     Mutation(
         "a hold ends once", _DOMAIN + "holds.py",
-        "held = tuple(each for each in account.holds if each is not hold)", "held = account.holds",
+        "for each in account.holds if each is not hold)", "for each in account.holds if each is not hold or charged)",
         _of("holds", "of_capture_release_and_expiry_exactly_one_wins",
             "every_hold_of_a_log_ends_at_most_once_and_in_time"),
     ),
