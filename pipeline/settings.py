@@ -124,6 +124,20 @@ class PaymentSettings(_Group):
     """Orders without an answer that are held; beyond them no further ones are read."""
     simulated_decline_percent: int = Field(default=0, ge=0, le=100)
     simulated_unanswered_percent: int = Field(default=0, ge=0, le=100)
+    """Time out twice before they are answered."""
+    simulated_late_percent: int = Field(default=0, ge=0, le=100)
+    """Time out, and are answered without being asked again."""
+    simulated_twice_percent: int = Field(default=0, ge=0, le=100)
+    """Are answered when asked, and once more; the three together at most 100."""
+    simulated_seed: int = 0
+    """Another one answers other orders so."""
+
+    @model_validator(mode="after")
+    def _every_order_is_answered_in_one_manner(self) -> Self:
+        total = self.simulated_unanswered_percent + self.simulated_late_percent + self.simulated_twice_percent
+        if total > 100:
+            raise ValueError(f"expected simulated unanswered, late and twice of at most 100 %, got {total}")
+        return self
 
 
 class NotifierSettings(_Group):

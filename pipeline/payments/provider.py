@@ -4,13 +4,16 @@ Every provider gets the order's id as idempotency key: asked again for the same 
 once. What cannot be answered now is asked again later, never taken for a decline.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 HTTP_OK_MAX: Final = 299
 HTTP_PAYMENT_REQUIRED: Final = 402
+UNANSWERED_TRIES: Final = 2
+"""Of a simulated order that is hard to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +35,53 @@ class PaymentProvider(Protocol):
         """Ask for the money of an order (`schemas/topup_order.py`). Raises UnansweredError."""
         ...
 
+    def late_answers(self) -> Sequence[tuple[Mapping[str, Any], Paid | Declined]]:
+        """Orders that the provider has answered by itself since this was last asked: late, or once more."""
+        ...
+
 
 class SimulatedProvider:
-    """Answers by the order's id alone, so that a run can be repeated: a share declines, a share needs several tries."""
+    """Answers by its seed and the order's id alone, so that a run can be repeated. A share of the orders is declined;
+    whatever the answer, a share of the others needs several tries, a share is answered late, and a share twice."""
 
-    def __init__(self, *, decline_percent: int, unanswered_percent: int) -> None:
+    def __init__(
+        self,
+        *,
+        decline_percent: int = 0,
+        unanswered_percent: int = 0,
+        late_percent: int = 0,
+        twice_percent: int = 0,
+        seed: int = 0,
+    ) -> None:
         self._decline = decline_percent
-        self._unanswered = unanswered_percent
-        self._asked: dict[str, int] = {}
+        manners = {"unanswered": unanswered_percent, "late": late_percent, "twice": twice_percent}
+        self._manners = [name for name, percent in manners.items() for _ in range(percent)]
+        self._seed = seed
+        self._asked: Counter[str] = Counter()
+        self._coming: list[tuple[Mapping[str, Any], Paid | Declined]] = []
 
     def charge(self, order: Mapping[str, Any]) -> Paid | Declined:
-        """The first two tries of an order that is hard to answer fail."""
+        """The first two tries of an order that is hard to answer fail, and every try of one that is answered late."""
         name = order["order_id"]
-        draw = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") % 100
-        tries = self._asked[name] = self._asked.get(name, 0) + 1
-        if draw >= 100 - self._unanswered and tries <= 2:
+        draw = blake2b(f"{self._seed}:{name}".encode(), digest_size=8).digest()
+        said: Paid | Declined = Declined("simulated: card declined")
+        if draw[0] * 100 // 256 >= self._decline:
+            said = Paid(f"simulated-{name}")
+        place = int.from_bytes(draw[1:], "big") % 100
+        manner = self._manners[place] if place < len(self._manners) else ""
+        self._asked[name] += 1
+        tries = self._asked[name]
+        if (manner == "late" and tries == 1) or manner == "twice":
+            self._coming.append((order, said))
+        if manner == "late" or (manner == "unanswered" and tries <= UNANSWERED_TRIES):
             raise UnansweredError("simulated: no answer in time")
         del self._asked[name]
-        return Declined("simulated: card declined") if draw < self._decline else Paid(f"simulated-{name}")
+        return said
+
+    def late_answers(self) -> Sequence[tuple[Mapping[str, Any], Paid | Declined]]:
+        """Each once."""
+        coming, self._coming = self._coming, []
+        return coming
 
 
 class HttpProvider:
@@ -75,6 +107,10 @@ class HttpProvider:
         if response.status_code == HTTP_PAYMENT_REQUIRED:
             return Declined(_text(response, "reason"))
         raise UnansweredError(f"status {response.status_code}")
+
+    def late_answers(self) -> Sequence[tuple[Mapping[str, Any], Paid | Declined]]:
+        """None: it is asked again instead, and says the same by its idempotency key."""
+        return ()
 
 
 def _text(response: Any, name: str) -> str:  # noqa: ANN401  (httpx2 is imported where it is used)

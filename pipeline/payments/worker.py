@@ -64,6 +64,9 @@ def provider_of(settings: PaymentSettings) -> PaymentProvider:
     return SimulatedProvider(
         decline_percent=settings.simulated_decline_percent,
         unanswered_percent=settings.simulated_unanswered_percent,
+        late_percent=settings.simulated_late_percent,
+        twice_percent=settings.simulated_twice_percent,
+        seed=settings.simulated_seed,
     )
 
 
@@ -130,7 +133,8 @@ class _Desk:
                 self._read_further(reader, paused=room <= 0)
                 for message in reader.consume(max(1, min(room, ORDERS_POLLED_MAX)), POLL_SECONDS):
                     self._take(message)
-                if self._ask_due(stop):
+                came = self._take_late_answers()
+                if self._ask_due(stop) or came:
                     self._commit(reader, topic)
                 PAYMENTS_WAITING.set(len(self._waiting))
 
@@ -147,6 +151,14 @@ class _Desk:
         partition, offset = message.partition() or 0, message.offset() or 0
         self._read_to[partition] = offset + 1
         self._waiting.append(_Waiting(orjson.loads(message.value() or b""), partition, offset))
+
+    def _take_late_answers(self) -> bool:
+        """Whether any came. One to an order that was answered before goes into the log as well: the core tells."""
+        answers = self._provider.late_answers()
+        for order, said in answers:
+            self._answer(dict(order), said)
+            self._waiting = [each for each in self._waiting if each.order["order_id"] != order["order_id"]]
+        return bool(answers)
 
     def _ask_due(self, stop: threading.Event) -> bool:
         """Whether any order was answered. Those that have waited longest come first, as many as time allows."""

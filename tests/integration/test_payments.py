@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,10 +27,9 @@ from pipeline.payments.provider import (
     HttpProvider,
     Paid,
     PaymentProvider,
-    SimulatedProvider,
     UnansweredError,
 )
-from pipeline.payments.worker import serve
+from pipeline.payments.worker import provider_of, serve
 from pipeline.settings import PaymentSettings, Settings, child_environment
 from schemas.topics import ACCOUNT_EVENTS, TOPUP_ORDERS
 from tests.stack import wait_until
@@ -106,22 +105,89 @@ def test_http_answers_are_paid_declined_or_none(provider: str) -> None:
         HttpProvider("http://127.0.0.1:1/", token="", timeout_seconds=1).charge(ORDER)
 
 
-def test_the_simulated_provider_answers_by_the_orders_id_alone() -> None:
+MANNERS = {
+    f"simulated_{name}_percent": percent
+    for name, percent in (("decline", 30), ("unanswered", 30), ("late", 30), ("twice", 30))
+}
+
+
+def test_the_simulated_provider_answers_by_its_seed_and_the_orders_id_alone() -> None:
     orders = [{**ORDER, "order_id": f"a:topup:{number}"} for number in range(200)]
 
-    def ask(simulated: SimulatedProvider, order: dict[str, Any]) -> Paid | Declined | None:
+    def ask(simulated: PaymentProvider, order: dict[str, Any]) -> Paid | Declined | None:
         try:
             return simulated.charge(order)
         except UnansweredError:
             return None
 
-    first, second = (SimulatedProvider(decline_percent=20, unanswered_percent=10) for _ in range(2))
-    answers = [[ask(each, order) for order in orders] for each in (first, second)]
-    assert answers[0] == answers[1]
+    first, same, other = (
+        provider_of(PaymentSettings.model_validate({**MANNERS, "simulated_seed": seed})) for seed in (1, 1, 2)
+    )
+    answers = [[ask(each, order) for order in orders] for each in (first, same, other)]
+    assert answers[0] == answers[1] != answers[2]
     kinds = Counter(type(each).__name__ for each in answers[0])
-    assert kinds["Paid"] > kinds["Declined"] > kinds["NoneType"] > 0
-    again = [ask(first, order) for _ in range(2) for order in orders]
-    assert all(again[len(orders) :])
+    assert kinds["NoneType"] > kinds["Declined"] > 20 < kinds["Paid"]
+    came = first.late_answers()
+    names = {order["order_id"] for order, _ in came}
+    late = [
+        each for each, said in zip(orders, answers[0], strict=True) if not said and each["order_id"] in names
+    ]
+    twice = [each for each in came if each[1] in answers[0]]
+    assert len(late) > 20 < len(twice)
+    assert first.late_answers() == []
+    hard = [each for each, said in zip(orders, answers[0], strict=True) if not said and each not in late]
+    assert [ask(first, each) for each in hard] == [None] * len(hard)
+    assert all(ask(first, each) for each in hard)
+
+
+def test_each_order_is_granted_once_whether_it_is_declined_times_out_or_is_answered_late_or_twice(
+    settings: Settings,
+) -> None:
+    deployment = settings.model_copy(update={"payments": PaymentSettings.model_validate(MANNERS)})
+    ensure_topics(deployment)
+    accounts = [f"a{number}" for number in range(40)]
+    outcomes, feed = Outcomes(deployment.kafka), Feed(deployment.kafka)
+    with workers(deployment, "only") as [worker]:
+        write_settings(deployment)
+        wait_until_held(deployment, worker)
+        cross(deployment, feed, accounts)
+        outcomes.wait_for(3 * len(accounts))
+        with payments(deployment):
+            answers = wait_until("all are answered", lambda: _paid(outcomes, len(accounts)), 120)
+            wait_until("some twice", lambda: _repeated(outcomes), 30)
+    accepted = {each["account_id"]: each for each in answers if each["outcome"] == "accepted"}
+    assert accepted.keys() == set(accounts)
+    given = Counter(each["topup"]["result"] for each in accepted.values())
+    assert given["succeeded"] > given["declined"] > 0
+    for each in accepted.values():
+        assert each["balance_after"] == ("130" if each["topup"]["result"] == "succeeded" else "30")
+        assert (each["topup"]["not_before"] is None) == (each["topup"]["result"] == "succeeded")
+    assert all(each["topup"] is None for each in answers if each["outcome"] != "accepted")
+
+
+def _repeated(outcomes: Outcomes) -> bool:
+    said = [each.body for each in outcomes.settle() if "topup_result" in each.body.get("type", "")]
+    return any(each["outcome"] == "duplicate" for each in said)
+
+
+def cross(deployment: Settings, feed: Feed, accounts: list[str]) -> None:
+    """Each account is opened, chooses automatic top-up, and falls below its threshold."""
+    key = command_key(deployment)
+    assert key is not None
+
+    def order(name: str, account: str, **data: Any) -> None:
+        event = unsigned_command(
+            name, account=account, command_id=f"{name}-{account}", source="/tests", time=now_text(), data=data
+        )
+        feed.send(signed(event, key))
+
+    for account in accounts:
+        order("open", account, plan="starter")
+        chosen = {"threshold": "50", "pack": "credits-100", "credits_max_per_period": "300"}
+        order("configure", account, auto_topup=chosen)
+        done = {"account": account, "event_id": "crossing", "source": "/tests", "time": now_text()}
+        feed.send(usage_event("image_analysis", data={"images": 470}, **done))
+    feed.flush()
 
 
 def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
@@ -131,38 +197,12 @@ def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
         update={"payments": PaymentSettings(provider="http", url=f"{provider}/hard", token=SecretStr("t"))}
     )
     ensure_topics(deployment)
-    key = command_key(deployment)
-    assert key is not None
     accounts = [f"a{number}" for number in range(8)]
     outcomes, feed = Outcomes(deployment.kafka), Feed(deployment.kafka)
-
-    def order(name: str, account: str, **data: Any) -> None:
-        event = unsigned_command(
-            name, account=account, command_id=f"{name}-{account}", source="/tests", time=now_text(), data=data
-        )
-        feed.send(signed(event, key))
-
-    def use(account: str, event_id: str, images: int) -> None:
-        feed.send(
-            usage_event(
-                "image_analysis",
-                account=account,
-                event_id=event_id,
-                source="/tests",
-                time=now_text(),
-                data={"images": images},
-            )
-        )
-
     with workers(deployment, "first") as [first]:
         write_settings(deployment)
         wait_until_held(deployment, first)
-        for account in accounts:
-            order("open", account, plan="starter")
-            chosen = {"threshold": "50", "pack": "credits-100", "credits_max_per_period": "300"}
-            order("configure", account, auto_topup=chosen)
-            use(account, "crossing", 470)
-        feed.flush()
+        cross(deployment, feed, accounts)
         outcomes.wait_for(3 * len(accounts))
         with payments(deployment) as one:
             wait_until("the provider was asked", lambda: len(Provider.tries) >= 3, 30)
@@ -200,6 +240,9 @@ class SlowProvider:
         if not self._seconds and self.tries[order["order_id"]] == 1:
             raise UnansweredError("busy")
         return Paid("")
+
+    def late_answers(self) -> Sequence[tuple[Mapping[str, Any], Paid | Declined]]:
+        return ()
 
 
 def answered_orders(settings: Settings, provider: PaymentProvider, count: int) -> Counter[str]:
