@@ -105,9 +105,6 @@ class ReconcilerSettings(_Group):
     """From the beginning of one turn over all partitions to the next, when there is nothing left to compare."""
     records_max: int = Field(default=5000, ge=1, le=100_000)
     """Of one topic and partition that are compared at a time: about 10 kB of memory each."""
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Where Prometheus reads; 0: nowhere."""
 
 
 class PaymentSettings(_Group):
@@ -180,9 +177,6 @@ class NotifierSettings(_Group):
     """Deliveries that wait, about 2 kB each; beyond them no further alerts are read."""
     secret_overlap_hours: int = Field(default=24, ge=0, le=168)
     """After a rotation messages carry signatures of the old secret too for this long."""
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Where Prometheus reads; 0: nowhere."""
 
 
 class ClientSettings(_Group):
@@ -257,7 +251,7 @@ class GatewaySettings(_Group):
 
 
 class MetricsSettings(_Group):
-    """Where a worker, sink, scheduler, late lane or payment process shows its metrics; the gateway shows its own."""
+    """Where a program other than the gateway shows its metrics; the gateway shows its own."""
 
     port: int = Field(default=0, ge=0, le=65535)
     """0: nowhere."""

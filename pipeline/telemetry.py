@@ -66,16 +66,12 @@ PAYMENT_ORDERS: Final = _counter(
     "payments_orders", "Questions to the payment provider, by its answer", "answer"
 )
 PAYMENTS_WAITING: Final = _gauge("payments_waiting_orders", "Orders without an answer")
-RECONCILED_OFFSET: Final = _gauge(
-    "reconciled_offset", "Offset of the input log up to which everything was found equal", "partition"
-)
-ALERT_DELIVERIES: Final = _counter("alert_deliveries", "Tries to deliver an alert", "channel", "result")
 
 
-def listen(settings: MetricsSettings) -> None:
+def listen(settings: MetricsSettings, registry: CollectorRegistry = REGISTRY) -> None:
     """Show the process's metrics at `/metrics`, from a thread of its own; with port 0 nothing is shown."""
     if settings.port:
-        start_http_server(settings.port, settings.host, REGISTRY)
+        start_http_server(settings.port, settings.host, registry)
         _LOG.info("metrics at http://%s:%d/metrics", settings.host, settings.port)
 
 

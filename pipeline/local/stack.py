@@ -66,7 +66,6 @@ class _Ports:
     kafka: KafkaPorts
     clickhouse: ClickHousePorts
     gateway: int
-    metrics: int
 
 
 class LocalStack:
@@ -157,7 +156,6 @@ class LocalStack:
             "kafka": {"bootstrap_servers": broker},
             "clickhouse": {"url": url, "native_port": ports.clickhouse.native},
             "gateway": {"port": ports.gateway},
-            "reconciler": {"metrics_port": ports.metrics},
             "notifier": {"public_url": f"http://{LOOPBACK}:{ports.gateway}"},
         }
         self.home.write_settings(self.options.settings, placed)
@@ -298,5 +296,4 @@ def _chosen_ports(options: StackOptions) -> _Ports:
             http=options.clickhouse_port or free_port(), native=options.native_port or free_port()
         ),
         gateway=options.gateway_port or free_port(),
-        metrics=free_port(),
     )

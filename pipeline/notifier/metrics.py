@@ -1,8 +1,6 @@
 """What the notifier's `/metrics` says. No label names an account or a receiver: their number has no bound."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-
-from pipeline.settings import NotifierSettings
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60)
 
@@ -43,8 +41,3 @@ class Metrics:
             "Records on the settings' topic without a good signature",
             registry=registry,
         )
-
-    def serve(self, settings: NotifierSettings) -> None:
-        """For Prometheus, in a thread of its own, for as long as the process lives."""
-        if settings.metrics_port:
-            start_http_server(settings.metrics_port, settings.metrics_host, registry=self.registry)

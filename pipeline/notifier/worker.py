@@ -26,6 +26,7 @@ from pipeline.notifier.partition import DeliveryPartition
 from pipeline.notifier.schedule import Limits, Receiver, Schedule
 from pipeline.settings import NotifierSettings, Settings
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import listen
 from schemas.alert_delivery import AlertDelivery
 from schemas.topics import ACCOUNT_ALERTS, ALERT_DELIVERIES, NOTIFICATION_REQUESTS, NOTIFICATION_SETTINGS
 
@@ -55,7 +56,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if keys is None:
         raise NoNotificationKeyError(settings.notifier.key_id)
     book, metrics = NotificationBook(keys), Metrics()
-    metrics.serve(settings.notifier)
+    listen(settings.metrics, metrics.registry)
     tail = Tail(
         settings,
         (NOTIFICATION_SETTINGS,),

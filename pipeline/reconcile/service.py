@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge
 
 from pipeline.clickhouse import ClickHouseError, open_client
 from pipeline.kafka import KafkaException, producer
@@ -19,6 +19,7 @@ from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
+from pipeline.telemetry import listen
 from schemas.reconcile_mark import ReconcileMark
 
 _LOG: Final = logging.getLogger(__name__)
@@ -28,9 +29,7 @@ def run(settings: Settings) -> None:
     """Compare until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     metrics = Metrics()
-    if settings.reconciler.metrics_port:
-        host, port = settings.reconciler.metrics_host, settings.reconciler.metrics_port
-        start_http_server(port, host, registry=metrics.registry)
+    listen(settings.metrics, metrics.registry)
     serve(settings, stop_asked(), metrics)
 
 
@@ -70,8 +69,10 @@ class Metrics:
         self._differences = self._gauge("reconcile_differences", "Differences that stand")
         self._rounds = self._gauge("reconcile_rounds", "Times that all was compared again")
         self._at = self._gauge("reconcile_compared_timestamp_seconds", "When it was compared last")
-        self._worker = self._gauge("worker_lag_records", "Input records without an answer")
-        self._sink = self._gauge("sink_lag_offsets", "Offsets of outcomes that are not in ClickHouse")
+        self._worker = self._gauge("reconcile_worker_lag_records", "Input records without an answer")
+        self._sink = self._gauge(
+            "reconcile_sink_lag_offsets", "Offsets of outcomes that are not in ClickHouse"
+        )
 
     def _gauge(self, name: str, what: str) -> Gauge:
         return Gauge(f"creditstream_{name}", what, ["partition"], registry=self.registry)

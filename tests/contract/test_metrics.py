@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from pipeline import telemetry
 from pipeline.gateway.metrics import Metrics
+from pipeline.notifier.metrics import Metrics as NotifierMetrics
+from pipeline.reconcile.service import Metrics as ReconcilerMetrics
 from tests.deployment import DEPLOY, our_services
 
 ROW = re.compile(r"^\| `(creditstream_\w+)` \| (\w+) \| (.*?) \| .*? \| (.*) \|$", re.MULTILINE)
@@ -30,7 +32,12 @@ def of(registry: CollectorRegistry) -> dict[str, tuple[str, tuple[str, ...], str
     return found
 
 
-SHOWN = of(telemetry.REGISTRY) | of(Metrics().registry)
+SHOWN = (
+    of(telemetry.REGISTRY)
+    | of(Metrics().registry)
+    | of(ReconcilerMetrics().registry)
+    | of(NotifierMetrics().registry)
+)
 
 
 def test_the_list_is_what_the_programs_show() -> None:

@@ -40,6 +40,8 @@ METRICS = {
     "scheduler-1": r"^creditstream_scheduler_ticks_total [1-9]",
     "late-lane-1": r"^# TYPE creditstream_late_lane_events_total counter$",
     "payments-1": r"^creditstream_payments_waiting_orders 0",
+    "reconciler-1": r"^# TYPE creditstream_reconcile_equal_up_to_offset gauge$",
+    "notifier-1": r"^creditstream_notifier_open_deliveries 0",
 }
 
 

@@ -331,8 +331,8 @@ _PERIODS: Final = (
     ),
     Mutation(
         "a period's end leaves what is still to begin", _DOMAIN + "subscriptions.py",
-        "account = _with_subscription(account, subscription)\n    return _with_monthly_grant",
-        "account = _with_subscription(account._replace(pending=()), subscription)\n    return _with_monthly_grant",
+        "tidied(_with_subscription(account, subscription), at)",
+        "tidied(_with_subscription(account._replace(pending=()), subscription), at)",
         _of("periods", "a_grant_that_begins_at_the_boundary_survives_it"),
     ),
     Mutation(
@@ -424,7 +424,7 @@ _ALERTS_AND_TOPUP: Final = (
     ),
     Mutation(
         "an open order is the only one", _DOMAIN + "topup.py",
-        "state.armed and not state.open_order and ", "",
+        "if not state.armed or state.open_order:", "if not state.armed and not state.open_order:",
         _of("limits", _TOPUP),
     ),
     Mutation(
