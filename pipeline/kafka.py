@@ -5,7 +5,7 @@ Defaults of librdkafka change between versions, ours must not: what correctness 
 
 import ctypes
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -49,6 +49,7 @@ __all__ = [
     "abandon",
     "admin",
     "consumer",
+    "headers_of",
     "list_offsets",
     "producer",
     "topic_id",
@@ -64,6 +65,14 @@ QUEUE_MESSAGES_MAX: Final = 500_000
 def topic_name(kafka: KafkaSettings, name: str) -> str:
     """The topic's name on this deployment's cluster."""
     return kafka.topic_prefix + name
+
+
+def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
+    """The record's headers; none when a name among them is no UTF-8, which confluent-kafka 2.16 cannot say."""
+    try:
+        return cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    except SystemError:  # What its C code leaves behind after the UnicodeDecodeError.
+        return []
 
 
 def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **options: Any) -> Producer:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,7 +23,7 @@ from pipeline.domain.plans import plans_in_force
 from pipeline.domain.usage import AccountId
 from pipeline.emit import OutRecord
 from pipeline.evidence import wanted
-from pipeline.kafka import Message
+from pipeline.kafka import Message, headers_of
 from pipeline.metering import Batch, Core, Folded, LogRecord, PartitionView, initial_cursor
 from pipeline.published import plan_catalog
 from pipeline.settings import Settings
@@ -192,10 +192,9 @@ def _log(reader: DeploymentReader, live: Live) -> Iterator[Logged]:
 
 
 def _logged(message: Message) -> Logged:
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     offset = message.offset()
     assert offset is not None, "a record that was read has an offset"
-    return Logged(offset, message.timestamp()[1], message.key(), message.value(), headers)
+    return Logged(offset, message.timestamp()[1], message.key(), message.value(), headers_of(message))
 
 
 class _Run:

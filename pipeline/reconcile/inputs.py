@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from pipeline.kafka import Message
+from pipeline.kafka import Message, headers_of
 from schemas.account_command import COMMAND_TYPE_PREFIX, TICK_TYPE
 
 EVENT: Final = 1
@@ -25,7 +25,7 @@ _ESCAPE: Final = b"\\u"
 
 def kind_of(message: Message) -> int:
     """EVENT, TIME or CAPTURE. Looked for by name first: parsing every record is not free."""
-    headers = dict(message.headers() or ())
+    headers = dict(headers_of(message))
     value = message.value() or b""
     if "ce_type" in headers and not _is_structured(headers):
         return _KINDS.get(_text(headers["ce_type"]), EVENT)
@@ -37,9 +37,9 @@ def kind_of(message: Message) -> int:
         return EVENT
 
 
-def _is_structured(headers: dict[str, str | bytes | None]) -> bool:
+def _is_structured(headers: dict[str, bytes | None]) -> bool:
     return _text(headers.get("content-type")).lower().startswith("application/cloudevents")
 
 
-def _text(value: str | bytes | None) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")

@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from pipeline.bootstrap import load_core
 from pipeline.boundaries import Boundaries
 from pipeline.evidence import wanted
-from pipeline.kafka import Message, Producer, admin, topic_id, topic_name
+from pipeline.kafka import Message, Producer, admin, headers_of, topic_id, topic_name
 from pipeline.metering import Batch, Core, PartitionView, initial_cursor
 from pipeline.reconcile.topics import Log
 from pipeline.repair.snapshot import Snapshot, SnapshotError, digest_of, read_snapshot, snapshot_file
@@ -178,8 +178,8 @@ def _log(log: Log, partition: int, start: int, ends: int) -> Iterator[_Logged]:
 
 
 def _logged(message: Message) -> _Logged:
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    return _Logged(message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers)
+    offset, timestamp_ms = message.offset() or 0, message.timestamp()[1]
+    return _Logged(offset, timestamp_ms, message.key(), message.value(), headers_of(message))
 
 
 def _write(settings: Settings, producer: Producer, made: Snapshot, stale: Iterable[bytes]) -> None:

@@ -14,6 +14,7 @@ from pipeline.stream.assignment import Assignment
 from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import end_by
 from pipeline.stream.faust_app import StreamApp
+from pipeline.stream.records import accept_any_header_name
 from schemas.topics import ACCOUNT_EVENTS, changelog
 
 TABLE: Final = "accounts"
@@ -32,6 +33,7 @@ def create_app(settings: Settings, core: Core, instance_id: str | None = None) -
     """The Faust app of this deployment; `instance_id` of its member of the group (`membership`). Connects to nothing
     yet. Raises ValueError on options it cannot follow."""
     kafka, worker = settings.kafka, settings.worker
+    accept_any_header_name()
     app = StreamApp(
         topic_name(kafka, worker.app_id),
         broker=[f"batch://{each.strip()}" for each in kafka.bootstrap_servers.split(",")],

@@ -1,23 +1,34 @@
 """The worker as a process on a real broker: what it must survive, and what it must refuse."""
 
+import asyncio
 import threading
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer import message_accumulator
+from aiokafka.producer import producer as aiokafka_producer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from pydantic import SecretStr
 
 from pipeline.admin.topics import ensure_topics
 from pipeline.domain.usage import AccountId
 from pipeline.kafka import NewTopic, TopicPartition, admin, producer, topic_name
+from pipeline.reconcile.inputs import EVENT, kind_of
+from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings, WorkerSettings
 from pipeline.state import decode_account
 from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS, changelog
 from tests import builders
 from tests.builders import issue_grant, open_account, usage
+from tests.raw_names import Raw
 from tests.stack import wait_until
 from tests.stream_workers import (
     Feed,
@@ -91,6 +102,44 @@ def assert_table_agrees(settings: Settings, said: list[Said], accounts: list[str
         account = decode_account(AccountId(name), rows[name.encode()])
         granted = sum(grant.credits for grant in account.grants)
         assert Decimal(granted - account.posted) / MICROS == spent[name], name
+
+
+def test_a_header_whose_name_is_no_text_stops_no_partition(
+    deployment: Settings, feed: Feed, outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = open_accounts(feed, 1)
+    event = usage(account=accounts[0], event_id="odd", at=now_ms())
+    asyncio.run(send_with_header(deployment, event, Raw(b"\xff\xfe"), monkeypatch))
+    spend(feed, accounts, 3)
+    with workers(deployment, "a"):
+        outcomes.wait_for(feed.sent + 1)
+    said = outcomes.settle()
+    assert_each_offset_once(said, feed.sent + 1)
+    assert [each.body["outcome"] for each in said if each.topic.endswith(METERED_RECORDS)] == ["metered"] * 4
+    assert kinds(deployment) == [EVENT] * (feed.sent + 1), "reconcile can read it too"
+
+
+async def send_with_header(
+    settings: Settings, event: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a client could that writes its own bytes; aiokafka's quick encoder takes text only."""
+    monkeypatch.setattr(message_accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    monkeypatch.setattr(aiokafka_producer, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    sender = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await sender.start()
+    try:
+        topic, key = topic_name(settings.kafka, ACCOUNT_EVENTS), event["subject"].encode()
+        await sender.send_and_wait(topic, orjson.dumps(event), key, headers=[(name, b"value")])
+    finally:
+        await sender.stop()
+
+
+def kinds(settings: Settings) -> list[int]:
+    with closing(Log(settings.kafka)) as log:
+        partitions = range(settings.kafka.partitions)
+        return [
+            kind_of(each) for place in partitions for each in log.messages(ACCOUNT_EVENTS, place, start=0)
+        ]
 
 
 def test_two_workers_share_the_partitions_and_a_kill_loses_and_doubles_nothing(
