@@ -159,7 +159,7 @@ def accounts_of(partition: Partition) -> dict[str, Account]:
 
 def _event(writer: Writer) -> dict[str, Any]:
     choose = writer.choose
-    account = choose.of("a", "b", "c", "a", "b", "c")
+    account = choose.of("a", "b", "c", "a", "b", "c", "a", "b", "c", "stranger")
     makers = (_use, _hold, _end_hold, _correct, _grant, _terms, _other)
     weights = (10, 4, 5, 6, 2, 4, 4)
     pick = choose.number(0, sum(weights) - 1)
@@ -183,12 +183,17 @@ def _use(writer: Writer, account: str) -> dict[str, Any]:
 def _hold(writer: Writer, account: str) -> dict[str, Any]:
     choose = writer.choose
     service = choose.of("image_analysis", "background_removal")
-    asked = {"type": f"org.apimage.usage.{service}.v1", "data": {"images": choose.of(1, 2, 4, 30)}}
+    asked: dict[str, Any] = {
+        "type": f"org.apimage.usage.{service}.v1",
+        "data": {"images": choose.of(1, 2, 6, 9, 30)},
+    }
     terms: dict[str, Any] = {"hold_id": f"h{writer.offset}", "seconds": choose.of(900, 3600, 40_000, 1)}
-    match choose.of("usage", "usage", "partial", "credits"):
+    match choose.of("usage", "usage", "partial", "partial", "credits"):
         case "credits":
             terms["credits"] = choose.of("1", "2.5", "4")
         case kind:
+            if kind == "partial":  # All that is left, overage too.
+                asked["data"] = {"images": 30}
             terms |= {"usage": asked, "partial": kind == "partial"}
     placed = writer.order("hold", account, **terms)
     writer.holds.append(placed)
@@ -207,7 +212,7 @@ def _end_hold(writer: Writer, account: str) -> dict[str, Any]:
     asked = placed["data"].get("usage", {"type": "org.apimage.usage.image_analysis.v1", "data": {}})
     done = {
         **asked, "id": f"e{writer.offset}", "source": SOURCE, "time": format_instant(writer.at),
-        "data": {"images": choose.of(1, 1, 2, 4)},
+        "data": {"images": choose.of(1, 2, 6, 12)},
     }  # fmt: skip
     writer.used.append((writer.offset, account))
     return writer.order("capture", account, **terms, usage=done)

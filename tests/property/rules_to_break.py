@@ -293,7 +293,7 @@ _REVERSALS: Final = (
     Mutation(
         "each statement gives back what was taken back in its own period", _DOMAIN + "subscriptions.py",
         "each._replace(returned=NO_CREDITS) for each in billed", "each for each in billed",
-        _of("credits", _STATEMENTS, "of_a_period_no_more_overage_is_given_back_than_was_billed_and_at_its_price"),
+        _of("reversals", "overage_of_a_closed_period_is_given_back_by_the_statement_of_the_running_one"),
     ),
 )  # fmt: skip
 
@@ -342,7 +342,7 @@ _PERIODS: Final = (
     ),
     Mutation(
         "a tick advances a bounded number of accounts", "pipeline/metering.py",
-        "sorted(touched + resting)[:most]", "sorted(touched + resting)",
+        "most, clock = work.core.rules.boundary_accounts_max,", "most, clock = 1000,",
         _of("periods", "a_bounded_tick_delays_idle_accounts_and_changes_nothing_else"),
     ),
 )  # fmt: skip
@@ -351,7 +351,12 @@ _REPLAY: Final = (
     Mutation(
         "a tick sees what its own batch has touched", "pipeline/metering.py",
         "sorted(touched + resting)[:most]", "sorted(resting)[:most]",
-        _of("replay", _PIECES, "the_same_prices_and_plans_in_a_what_if_make_no_difference"),
+        _of("replay", _PIECES),
+    ),
+    Mutation(
+        "a what-if remembers what it said of usage that is corrected", "pipeline/what_if.py",
+        'if said["offset"] in self._corrected:', "if False:",
+        _of("replay", "the_same_prices_and_plans_in_a_what_if_make_no_difference"),
     ),
     Mutation(
         "a correction finds a record of its own batch", "pipeline/correction_rules.py",
@@ -424,7 +429,7 @@ _ALERTS_AND_TOPUP: Final = (
     ),
     Mutation(
         "an open order is the only one", _DOMAIN + "topup.py",
-        "if not state.armed or state.open_order:", "if not state.armed and not state.open_order:",
+        "if not state.armed or state.open_order:", "if False:",
         _of("limits", _TOPUP),
     ),
     Mutation(

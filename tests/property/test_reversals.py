@@ -83,13 +83,15 @@ def test_overage_of_a_closed_period_is_given_back_by_the_statement_of_the_runnin
     used = usage("image_analysis", images=500 + grant + overage, at=end - 1)
     (_, _, metered) = partition.fold(used, at=end - 1)[-3:]
     result = answer(partition.fold(reverse(metered["offset"], "acct", back * 10**6, at=end), at=end))
-    partition.fold(TICK, at=account_of(partition, "acct").subscription.period_end)
+    for _ in range(2):
+        partition.fold(TICK, at=account_of(partition, "acct").subscription.period_end)
 
-    first, second = partition.of("statements")
+    first, second, third = partition.of("statements")
     expected = min(back, overage)
     assert result["reversal"]["overage"] == str(expected)
     assert (first["overage"], second["overage"]) == (str(overage), "0")
     assert second["overage_returned"] == str(expected)
+    assert third["overage_returns"] == []
     (returned,) = second["overage_returns"]
     assert (returned["credits"], returned["period_end"]) == (str(expected), first["period_end"])
     assert Decimal(returned["amount"]) == Decimal(expected) * Decimal(first["overage_price"])
