@@ -10,7 +10,7 @@ from pipeline.domain.instants import parse_instant
 from pipeline.state import decode_account
 from tests.builders import TICK, Partition
 from tests.simulation.auditor import AuditedAlert, AuditedStatement, Verdict, statement_of
-from tests.simulation.world import play
+from tests.simulation.world import limits_of, play
 
 SEEDS = int(os.environ.get("CREDITSTREAM_SIMULATION_SEEDS", "300"))
 CHUNK = 50
@@ -33,7 +33,8 @@ def test_the_core_says_what_the_auditor_says_in_every_world(first: int) -> None:
                 f"seed {seed}, offset {offset}"
             )
         # Idle accounts have had no record since their last boundary.
-        partition.fold(TICK, at=auditor.clock_ms)
+        with limits_of(seed):
+            partition.fold(TICK, at=auditor.clock_ms)
         auditor.judge(auditor.clock_ms, None, json.dumps(dict(TICK)).encode(), ())
         assert balances(partition) == auditor.balances(), f"seed {seed}"
         audited = [each for name in sorted(auditor.accounts) for each in auditor.accounts[name].statements]

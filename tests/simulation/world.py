@@ -6,7 +6,7 @@ cut anew), a restart that knows only the changelog's bytes. The auditor reads th
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -297,19 +297,28 @@ def play(seed: int, count: int = 120) -> tuple[Partition, list[Verdict], Auditor
     """One world: the core with crashes and restarts, and the auditor over the same log."""
     random = Random(seed)
     log = [record(event, offset=offset, at=at) for offset, (at, event) in enumerate(events(random, count))]
-    rules, is_narrow = rules_from_plan_file(PLANS, {"test-key": SECRET}), seed % 3 == 2
-    if is_narrow:
+    rules = rules_from_plan_file(PLANS, {"test-key": SECRET})
+    if is_narrow(seed):
         rules = replace(
             rules, grants_max=NARROW_GRANTS, holds_max=NARROW_HOLDS, hold_shares_max=NARROW_SHARES
         )
     auditor = Auditor(rules)
     verdicts = [auditor.judge(each.timestamp, each.key, each.value, each.headers) for each in log]
-    with _narrow() if is_narrow else nullcontext():
+    with limits_of(seed):
         return _run(random, log), verdicts, auditor
 
 
-NARROW_GRANTS, NARROW_HOLDS, NARROW_SHARES = 4, 3, 4
+NARROW_GRANTS, NARROW_HOLDS, NARROW_SHARES = 2, 3, 4
 """Most grants, open holds, and shares of holds that an account has in one world of three: there accounts are full."""
+
+
+def is_narrow(seed: int) -> bool:
+    return seed % 3 == 2
+
+
+def limits_of(seed: int) -> AbstractContextManager[None]:
+    """Within it the core has the limits of this world."""
+    return _narrow() if is_narrow(seed) else nullcontext()
 
 
 @contextmanager
