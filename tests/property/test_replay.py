@@ -176,6 +176,10 @@ def test_records_say_what_entries_say(log: list[Record]) -> None:
     assert {each: cost for each, cost in said.items() if cost} == {
         each: cost for each, cost in entered.items() if cost
     }
+    paid = {(each["account_id"], each["entry_seq"]): each["grants"] for each in partition.of("ledger")}
+    for each in partition.of("metered-records"):
+        if each["outcome"] == "metered" and each["credits"] != "0":
+            assert each["receipt"]["grants"] == paid[each["account_id"], each["entry_seq"]]
 
 
 @given(logs())
