@@ -64,6 +64,7 @@ def report_as_json(report: "Report") -> dict[str, Any]:
     from pipeline.domain.credits import format_credits
 
     whole = asdict(report)
+    whole["counts"] = {str(kind): number for kind, number in report.counts.items()}
     whole["charged"] = format_credits(whole.pop("charged_micros"))
     for partition in whole["partitions"]:
         partition["charged"] = format_credits(partition.pop("charged_micros"))

@@ -153,14 +153,16 @@ def run_demo(settings: Settings, key: CommandKey, written: Written, *, say: Call
         following = _Following(reader, name)
         following.wait_for(written.places)
         say(f"  ✓ {len(written.records)} events and commands of {len(ACCOUNTS)} accounts' month are answered")
-        following.wait_until("the usage of two captures", _is_captured, 2)
+        for told in (_of_command("capture"), _is_captured):
+            following.wait_until("two captures and their usage", told, 2)
         for told in (_of_command("readmit"), _is_late):
             following.wait_until(f"{len(LATE_DAYS)} late events put back", told, len(LATE_DAYS))
         following.wait_until("a pack that is bought", _of_command("topup_result"), 1)
         say("  ✓ the late lane put back what came late; the payment process bought a pack")
         today = [*_today(name, key), *_reversals(settings, name, key)]
         following.wait_for(publisher.publish_all([(each.key, each.value) for each in today]))
-        following.wait_until("the records of what was taken back", _is_taken_back, len(REVERSED))
+        for told in (_of_command("reverse"), _is_taken_back):
+            following.wait_until("the answers and records of what was taken back", told, len(REVERSED))
         say(f"  ✓ {len(today)} events and commands of today are answered")
     return DemoRun(
         name=name,

@@ -28,7 +28,9 @@ LOCK_SECONDS_MAX: Final = TERM_SECONDS_MAX + 7
 POLL_SECONDS: Final = 0.1
 SECRET_BYTES: Final = 32
 COMMAND_KEY_ID: Final = "local"
-OWN_DIRECTORIES: Final = ("kafka", "clickhouse", "faust", "logs", "outbox")
+OWN_DIRECTORIES: Final = (
+    "kafka", "clickhouse", "faust", "accounts", "identities", "workers", "logs", "outbox",
+)  # fmt: skip
 
 
 class AlreadyUpError(LocalStackError):

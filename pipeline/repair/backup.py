@@ -26,7 +26,7 @@ from pipeline.repair.tables import refill
 from pipeline.settings import Settings
 from pipeline.sink.insert import TABLES
 from schemas.sink_plan import PlannedRange
-from schemas.topics import ACCOUNT_EVENTS
+from schemas.topics import ACCOUNT_EVENTS, ALERT_DELIVERIES
 
 FORMAT: Final = 1
 MANIFEST: Final = "backup.json"
@@ -164,8 +164,11 @@ def _cut(log: Log, settings: Settings, partition: int) -> Cut:
     first = None
     if before < log.bounds(ACCOUNT_EVENTS, partition)[1]:
         first = log.first(ACCOUNT_EVENTS, partition, before)
-    at = {} if first is None else log.offsets_at(list(TABLES), partition, first.timestamp()[1])
-    places = {topic: _place(log, topic, partition, before, at.get(topic)) for topic in TABLES}
+    caused = [topic for topic in TABLES if topic != ALERT_DELIVERIES]
+    at = {} if first is None else log.offsets_at(caused, partition, first.timestamp()[1])
+    places = {topic: _place(log, topic, partition, before, at.get(topic)) for topic in caused}
+    # Deliveries have no cause in the log. All that Kafka has of them is stored again: the newest state counts.
+    places[ALERT_DELIVERIES] = log.start_of(ALERT_DELIVERIES, partition)
     return Cut(partition=partition, before=before, places=places)
 
 
@@ -183,7 +186,8 @@ def _place(log: Log, topic: str, partition: int, before: int, start: int | None)
 def _export(client: Client, table: str, cuts: list[Cut], file: Path) -> dict[str, Any]:
     """One of each row: what stands there twice is said by reconcile, and not carried on."""
     within = " OR ".join(f"(partition = {cut.partition} AND offset < {cut.before})" for cut in cuts)
-    where = f"FROM {table} FINAL" + ("" if table == SETTLED else f" WHERE {within}")
+    is_whole = table in {SETTLED, TABLES[ALERT_DELIVERIES]}
+    where = f"FROM {table} FINAL" + ("" if is_whole else f" WHERE {within}")
     settings = {"max_execution_time": _SECONDS_MAX}
     ((rows,),) = client.query(f"SELECT count() {where}", settings=settings).result_rows
     sql = f"SELECT * {where}"

@@ -12,7 +12,7 @@ from pipeline.reconcile.topics import Log
 from pipeline.repair.tables import refill
 from pipeline.settings import Settings
 from pipeline.sink.insert import TABLES
-from schemas.topics import ACCOUNT_BALANCES
+from schemas.topics import ACCOUNT_BALANCES, ALERT_DELIVERIES
 
 _NOTHING_LEFT: Final = 2**63 - 1
 
@@ -56,12 +56,13 @@ def rebuild(
 
 
 def losses(settings: Settings) -> list[Loss]:
-    """What stands in ClickHouse, or stood there, and not in Kafka any more. Balances are compacted and all there."""
+    """What stands in ClickHouse, or stood there, and not in Kafka any more. Balances are compacted and all there; of
+    deliveries, which are no charge, what Kafka has is enough."""
     with closing(Log(settings.kafka)) as log:
         cut = {
             (topic, partition): _first_cause(log, topic, partition)
             for topic in TABLES
-            if topic != ACCOUNT_BALANCES
+            if topic not in {ACCOUNT_BALANCES, ALERT_DELIVERIES}
             for partition in range(settings.kafka.partitions)
             if log.start_of(topic, partition) > 0
         }

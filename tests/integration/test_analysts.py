@@ -153,7 +153,7 @@ def questions() -> Iterator[tuple[str, str]]:
                     yield f"{board.stem}: {panel['title']}", target["rawSql"]
 
 
-@pytest.mark.parametrize(("place", "sql"), questions(), ids=[place for place, _ in questions()])
+@pytest.mark.parametrize(("place", "sql"), list(questions()), ids=[place for place, _ in questions()])
 def test_a_boards_query_has_rows(analyst: Client, place: str, sql: str) -> None:
     for macro, made in MACROS:
         sql = re.sub(macro, made, sql)

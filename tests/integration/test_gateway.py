@@ -313,7 +313,7 @@ def test_health_and_metrics_need_no_key_and_name_no_account(there: Deployment) -
 
 def test_the_documents_are_served_from_here_and_need_no_script(there: Deployment) -> None:
     page = httpx.get(f"{there.url('gateway')}/docs")
-    assert "script" not in page.text
+    assert "<script" not in page.text
     assert "POST /v1/holds" in page.text
     assert httpx.get(f"{there.url('gateway')}/openapi.json").json()["openapi"].startswith("3.1")
     assert httpx.get(f"{there.url('gateway')}/asyncapi.yaml").text.startswith("# Generated")

@@ -283,7 +283,8 @@ def test_what_is_charged_twice_under_one_id_is_taken_back_once(settings: Setting
 def test_rows_that_kafka_does_not_hold_any_more_are_not_thrown_away_unasked(lived: Lived) -> None:
     name = clients.topic_name(lived.settings.kafka, topics.LEDGER_ENTRIES)
     place = TopicPartition(name, 0, 40)
-    clients.admin(lived.settings.kafka).delete_records([place])[place].result(30)
+    broker = clients.admin(lived.settings.kafka)  # The answer comes as long as it lives.
+    broker.delete_records([place])[place].result(30)
     with pytest.raises(LossError, match=r"ledger_entries, partition 0: \d+ rows of input offsets before \d+"):
         rebuild(lived.settings, accept_loss=False)
     (lost,) = rebuild(lived.settings, accept_loss=True)
