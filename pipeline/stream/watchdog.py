@@ -25,6 +25,8 @@ class Standing(NamedTuple):
 
     position: int
     since: float
+    behind_since: float | None = None
+    """When the log was first seen to go on behind it."""
 
 
 class Progress(Protocol):
@@ -93,15 +95,24 @@ class Watchdog(threading.Thread):
             for partition, position in positions.items()
         }
         for partition, standing in self._standing.items():
-            if (
-                now - standing.since > self._stall_seconds
-                and (end := self._end(partition)) > standing.position
-            ):
-                end_process(
-                    UNEXPECTED,
-                    f"partition {partition} of {self._topic} has stood at offset {standing.position} for "
-                    f"{now - standing.since:.0f} s, although the log goes on to {end}",
-                )
+            if now - standing.since > self._stall_seconds:
+                self._standing[partition] = self._judged(partition, standing, now)
+
+    def _judged(self, partition: int, standing: Standing, now: float) -> Standing:
+        """Of a partition that has not moved for long. Most have nothing to do: what has just come to such a one is not
+        behind yet, so the time counts from when the log was first seen to go on."""
+        end = self._end(partition)
+        if end <= standing.position:
+            return Standing(standing.position, now)
+        if standing.behind_since is None:
+            return standing._replace(behind_since=now)
+        if now - standing.behind_since > self._stall_seconds:
+            end_process(
+                UNEXPECTED,
+                f"partition {partition} of {self._topic} has stood at offset {standing.position} for "
+                f"{now - standing.behind_since:.0f} s, although the log goes on to {end}",
+            )
+        return standing
 
     def _end(self, partition: int) -> int:
         if self._asker is None:
