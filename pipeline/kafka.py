@@ -71,7 +71,7 @@ def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
     """The record's headers; none when a name among them is no UTF-8, which confluent-kafka 2.16 cannot say."""
     try:
         return cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    except SystemError:  # What its C code leaves behind after the UnicodeDecodeError.
+    except (SystemError, UnicodeDecodeError):  # The first is what its C code makes of the second, mostly.
         return []
 
 

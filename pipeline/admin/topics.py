@@ -26,7 +26,8 @@ REQUEST_SECONDS_MAX: Final = 30
 """For one question to the broker."""
 LISTED_POLL_SECONDS: Final = 0.02
 _NO_LEADER_YET: Final = frozenset({
-    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH,
 })  # fmt: skip
 
 _AT_LEAST: Final = frozenset(
