@@ -336,19 +336,6 @@ def test_a_dead_letter_is_mended_tried_and_put_back(there: Deployment, visitor: 
     assert said["available"] == "497"
 
 
-def test_a_charge_is_taken_back_over_http(there: Deployment) -> None:
-    account = there.open("corrected")
-    sent = event(account, images=4)
-    with there.client() as client:
-        client.post("/v1/events?wait=outcome", json=[sent], headers=BATCH)
-        wait_until("the charge is stored", lambda: stored(client, account))
-        path = f"/v1/accounts/{account}/charges/{sent['id']}/reverse"
-        said = client.post(path, json={"credits": "1", "reason": "one was black"})
-        assert said.status_code == 200, said.text
-        assert client.get(f"/v1/accounts/{account}/balance").json()["available"] == "497", said.text
-        assert client.post(path.replace(sent["id"], "unknown"), json={}).json()["code"] == "unknown_charge"
-
-
 def test_pipeline_shows_that_balances_and_ledger_agree(visitor: Visitor) -> None:
     wait_until("they agree", lambda: 'data-equal="yes"' in visitor.get("/pipeline").text, 10)
 
