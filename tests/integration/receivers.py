@@ -1,5 +1,6 @@
 """Real receivers for the notifier's tests: an SMTP server and an HTTP server on loopback that do as they are told."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,15 @@ def mailbox() -> Iterator[Mailbox]:
     try:
         yield box
     finally:
+        asyncio.run_coroutine_threadsafe(conversations_ended(), server.loop).result(30)
         server.stop()
+
+
+async def conversations_ended() -> None:
+    """The server's end would leave those open that are just saying goodbye."""
+    conversations = asyncio.all_tasks() - {asyncio.current_task()}
+    if conversations:
+        await asyncio.wait(conversations, timeout=20)
 
 
 class Hooks:

@@ -15,7 +15,10 @@ from pipeline.admin.topics import ensure_topics
 from pipeline.bootstrap import load_core
 from pipeline.domain.grants import NEVER
 from pipeline.kafka import (
+    AdminClient,
     ConfigResource,  # pyright: ignore[reportPrivateImportUsage]  (confluent's stubs do not say that it is exported)
+    KafkaError,
+    KafkaException,
     TopicPartition,
     admin,
     producer,
@@ -181,8 +184,18 @@ def shorten_the_changelog(holder: Holder) -> None:
     with pytest.deprecated_call():  # In favour of one that asks for twice the words.
         (altered,) = client.alter_configs([both]).values()
     altered.result(30)
-    for future in client.delete_records([kept]).values():
-        future.result(30)
+    wait_until("the broker deletes by request", lambda: is_cut_off(client, kept))
+
+
+def is_cut_off(client: AdminClient, kept: TopicPartition) -> bool:
+    """Whether all before it is deleted. A changed policy reaches the partition some time after its answer."""
+    try:
+        client.delete_records([kept])[kept].result(30)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.POLICY_VIOLATION:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
