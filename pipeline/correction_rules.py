@@ -125,10 +125,10 @@ def _rerate(
         return Refused(Reason.ALREADY_REVERSED, "something of this charge was taken back already")
     if len(account.reversals) >= REVERSALS_MAX:
         return _too_many()
-    rated = _rated_again(work, usage, body.price_book)
+    at = Instant(place.accepted_at)
+    rated = _rated_again(work, usage, body.price_book, at)
     if isinstance(rated, Refused):
         return rated
-    at = Instant(place.accepted_at)
     cause = Cause(command.source, command.command_id, place.partition, place.offset)
     account, entries, reversal = reverse(account, usage, usage.charged, cause, at)
     plan = work.plans_at(at)[account.subscription.plan_id]
@@ -152,11 +152,16 @@ def _rerate(
     return Obeyed(account, Booked(), reversal=replace(reversal, recharged=rated.credits))
 
 
-def _rated_again(work: Work, usage: PastUsage, version: str) -> RatedUsage | Refused:
-    book = next((each for each in work.books if each.version == version), None)
+def _rated_again(work: Work, usage: PastUsage, version: str, at: Instant) -> RatedUsage | Refused:
+    """By a book that has taken force: one of later charges nothing before its time (our decision), whoever names it."""
+    in_force = {each.version: each for each in work.books if each.effective_from <= at}
+    book = in_force.get(version)
     if book is None:
-        known = ", ".join(each.version for each in work.books)
-        return Refused(Reason.UNKNOWN_PRICE_BOOK, f"expected one of {known}, got {version!r}")
+        known = ", ".join(in_force)
+        return Refused(
+            Reason.UNKNOWN_PRICE_BOOK,
+            f"expected one of {known}, which have taken force by now, got {version!r}",
+        )
     rated = rate(usage.event, book)
     return Refused(Reason.UNPRICED, rated.detail) if isinstance(rated, Unrated) else rated
 

@@ -61,7 +61,9 @@ def reverse(
 def rerate(
     event_id: EventId,
     *,
-    price_book: Annotated[str, typer.Option("--price-book", metavar="VERSION", help="Of the schedule")],
+    price_book: Annotated[
+        str, typer.Option("--price-book", metavar="VERSION", help="One that has taken force")
+    ],
     account: AccountOption = "",
     offset: Offset = None,
     reason: Reason = "",

@@ -729,7 +729,8 @@ class Auditor:
     def _rerate(self, charge: AuditedCharge, version: str, account: AuditedAccount) -> str:
         usage = charge.usage
         assert usage is not None
-        books = [each for each in self.schedule.books if each.version == version]
+        known = [each for each in self.schedule.books if each.effective_ms <= self.clock_ms]
+        books = [each for each in known if each.version == version]
         if not books:
             return "unknown_price_book"
         price = books[0].price(usage.service, usage.data)

@@ -109,6 +109,22 @@ def test_a_version_that_was_published_is_replaced_where_it_took_force() -> None:
     assert result.unlike_the_table == []
 
 
+def test_a_version_that_was_named_before_its_time_is_no_difference() -> None:
+    """It was refused then; in the other run the version is there from the first record on."""
+    again = {"record": {"partition": 0, "offset": 0, "event_offset": 10}, "price_book": "dear"}
+    events = [
+        open_account("pro"),
+        usage("image_analysis"),
+        command("rerate", again),
+        publication(flat_book("dear", effective_from=NOON + HOUR)),
+    ]
+    log = [record(event, offset=at * 10) for at, event in enumerate(events)]
+    core, live = lived(log)
+    result = Result()
+    compare(core, live, log, unchanged(live), result, corrected={10})
+    assert (result.changed, result.unlike_the_table) == ([], [])
+
+
 def test_what_overage_would_cost_is_told_in_money_of_closed_and_running_periods() -> None:
     """Of starter's 500 credits: 510 and 505 images at 1 credit, then 2. A credit beyond costs 0.03 EUR."""
     month = 31 * 24 * HOUR

@@ -21,9 +21,11 @@ from tests.builders import (
     Partition,
     command,
     core,
+    flat_book,
     issue_grant,
     micros,
     open_account,
+    publication,
     record,
     usage,
 )
@@ -353,6 +355,19 @@ def test_a_new_rating_that_cannot_be_done_leaves_the_old_one() -> None:
     offset = used(partition, 14)
     assert answer(partition, rerate(offset, "1999-12"))["reason"] == "unknown_price_book"
     assert partition.balance() == "96"
+
+
+def test_a_book_rates_nothing_again_before_it_has_taken_force() -> None:
+    partition = opened("prepaid", *TWO)
+    offset, hour = used(partition, 14), 3_600_000
+    partition.fold(publication(flat_book("dear", effective_from=NOON + hour, image_analysis="2")))
+    early = answer(partition, rerate(offset, "dear"), at=NOON + hour - 1)
+    assert (early["reason"], early["detail"]) == (
+        "unknown_price_book",
+        "expected one of 2026-01, which have taken force by now, got 'dear'",
+    )
+    again = rerate(offset, "dear", number=2, at=NOON + hour)
+    assert answer(partition, again, at=NOON + hour)["reversal"]["recharged"] == "28"
 
 
 def test_reversals_re_arm_no_alert_and_count_down_what_is_used() -> None:
