@@ -368,7 +368,8 @@ def test_sinks_that_are_killed_stopped_and_continued_store_everything_once(
             publish(5)
             wait_for_totals(database, expect(2 * published, accounts=2))
             heir.send(signal.SIGTERM)
-            assert heir.wait(5) == 0
+            # It ends well, unless the zombie fenced it: woken in the midst of taking over, it takes over once more.
+            assert heir.wait(20) == 0 or "fenced by a newer instance" in heir.log.read_text()
             publish(1)
             if zombie.code is None:
                 wait_for_totals(database, expect(2 * published, accounts=2))
