@@ -36,6 +36,10 @@ class Phase(StrEnum):
     WORKER_COMMITTING = "worker-committing"
     """All is in the transaction, which is not yet committed."""
     WORKER_COMMITTED = "worker-between-commit-and-memory"
+    WORKER_CLOSING = "worker-closing-hour"
+    """Before the identities of a passed hour are put into a file."""
+    WORKER_CLOSED = "worker-closed-hour"
+    """They stand in a file that has not its name yet."""
     SINK_FENCING = "sink-fencing"
     SINK_REPEATING = "sink-repeating"
     """About to insert what the owner before had planned."""
@@ -50,11 +54,26 @@ class Phase(StrEnum):
     SCHEDULER_TICKING = "scheduler-ticking"
     SCHEDULER_TICKED = "scheduler-ticked"
     """Ticks are on their way and not acknowledged."""
+    PAYMENTS_ASKING = "payments-asking"
+    """An order is read, and nobody has been asked for its money."""
+    PAYMENTS_ANSWERING = "payments-answering"
+    """The provider has answered; the log does not know it."""
+    PAYMENTS_ANSWERED = "payments-answered"
+    """The log has the answer; the order's place is not committed."""
+    LATE_LANE_LOOKING = "late-lane-looking"
+    """Late events are read, and ClickHouse has not been asked for them."""
+    LATE_LANE_LOOKED = "late-lane-looked"
+    """What the records know of them is known; nothing is published."""
+    LATE_LANE_PUBLISHED = "late-lane-published"
+    """They are put back; their place is not committed."""
 
     @property
     def program(self) -> str:
-        """Which program passes it: `worker`, `sink` or `scheduler`."""
-        return self.partition("-")[0]
+        """Which of `PROGRAMS` passes it."""
+        return next(program for program in PROGRAMS if self.startswith(program))
+
+
+PROGRAMS: Final = ("worker", "sink", "scheduler", "payments", "late-lane")
 
 
 def _nothing(phase: Phase, partition: int = NO_PARTITION) -> None:

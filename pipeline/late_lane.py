@@ -17,6 +17,7 @@ from pipeline.clickhouse import open_client
 from pipeline.client.commands import command_key
 from pipeline.client.events import encode
 from pipeline.client.publisher import Publisher
+from pipeline.crash_points import Phase, reached
 from pipeline.domain.reasons import Reason
 from pipeline.kafka import Consumer, KafkaException, Message, consumer, topic_name
 from pipeline.readmission import Letter, NotStoredError, Readmission, letter_of
@@ -29,6 +30,8 @@ SOURCE: Final = "//creditstream/late-lane"
 LETTERS_MAX: Final = 1000
 """Looked up at a time."""
 POLL_SECONDS: Final = 1.0
+SESSION_TIMEOUT_MS: Final = 6000
+"""As workers and sinks: so long does who was killed hold its partitions. librdkafka's 45 s would all be waited for."""
 STORED_SECONDS_MAX: Final = 60
 """For ClickHouse to have what a look must see; then it is tried again, and said."""
 _LATE: Final = b'"reason":"late"'
@@ -48,7 +51,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     key = command_key(settings)
     if key is None:
         raise ValueError("expected a command key: the late lane signs what it puts back")
-    options: dict[str, Any] = {"auto.offset.reset": "earliest"}
+    options: dict[str, Any] = {"auto.offset.reset": "earliest", "session.timeout.ms": SESSION_TIMEOUT_MS}
     reader = consumer(settings.kafka, group_id=f"{settings.worker.app_id}-late-lane", **options)
     readmission = Readmission(settings, open_client(settings.clickhouse), key, source=SOURCE)
     with closing(reader), closing(readmission), Publisher(settings) as publisher:
@@ -67,12 +70,15 @@ def _put_back(
 ) -> bool:
     """Whether it was done; not when we are asked to stop before ClickHouse has what a look must see."""
     while not stop.is_set():
+        reached(Phase.LATE_LANE_LOOKING)
         try:
             commands = readmission.commands(letters, seconds_max=STORED_SECONDS_MAX, give_up=stop.is_set)
         except NotStoredError as error:
             _LOG.warning("%d late events wait: %s", len(letters), error)
             continue
+        reached(Phase.LATE_LANE_LOOKED)
         publisher.publish_all([encode(command) for command in commands])
+        reached(Phase.LATE_LANE_PUBLISHED)
         known = sum("known" in command["data"] for command in commands)
         LATE_EVENTS.labels("yes").inc(known)
         LATE_EVENTS.labels("no").inc(len(commands) - known)

@@ -76,6 +76,8 @@ class WorkerSettings(_Group):
     rows_log_bytes_min: int = Field(default=33_554_432, ge=1024)
     """Of one partition's changed rows on disk, before its file of all rows is written anew; half of that file if that
     is more."""
+    identity_hour_seconds: int = Field(default=3600, ge=1, le=3600)
+    """Identities of so long a time become one file. Shorter only where nobody can wait for the clock's hour."""
 
 
 class SinkSettings(_Group):

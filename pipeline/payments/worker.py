@@ -20,6 +20,7 @@ from pipeline.client.commands import command_key, signed, unsigned_command
 from pipeline.client.events import encode
 from pipeline.client.origin import now_text
 from pipeline.client.publisher import Publisher
+from pipeline.crash_points import Phase, reached
 from pipeline.kafka import Consumer, KafkaException, Message, TopicPartition, consumer, topic_name
 from pipeline.payments.provider import (
     Declined,
@@ -37,6 +38,8 @@ from schemas.topics import TOPUP_ORDERS
 SOURCE: Final = "//creditstream/payments"
 ORDERS_POLLED_MAX: Final = 100
 POLL_SECONDS: Final = 0.5
+SESSION_TIMEOUT_MS: Final = 6000
+"""As workers and sinks: so long does who was killed hold its orders. librdkafka's 45 s would all be waited for."""
 BACK_OFF_SECONDS_MIN: Final = 1.0
 BACK_OFF_SECONDS_MAX: Final = 300.0
 ASK_SECONDS_MAX: Final = 30.0
@@ -123,7 +126,7 @@ class _Desk:
         self._paused = False
 
     def serve(self, stop: threading.Event) -> None:
-        options: dict[str, Any] = {"auto.offset.reset": "earliest"}
+        options: dict[str, Any] = {"auto.offset.reset": "earliest", "session.timeout.ms": SESSION_TIMEOUT_MS}
         group = f"{self._settings.worker.app_id}-payments"
         with closing(consumer(self._settings.kafka, group_id=group, **options)) as reader:
             topic = topic_name(self._settings.kafka, TOPUP_ORDERS)
@@ -167,6 +170,7 @@ class _Desk:
         for each in sorted(due, key=lambda each: each.next_try):
             if stop.is_set() or time.monotonic() >= began + ASK_SECONDS_MAX:
                 break
+            reached(Phase.PAYMENTS_ASKING, each.partition)
             try:
                 said = self._provider.charge(each.order)
             except UnansweredError as error:
@@ -177,7 +181,9 @@ class _Desk:
                 each.next_try = time.monotonic() + wait
                 _LOG.warning("order %s: asked again in %.0f s: %s", each.order["order_id"], wait, error)
                 continue
+            reached(Phase.PAYMENTS_ANSWERING, each.partition)
             self._answer(each.order, said)
+            reached(Phase.PAYMENTS_ANSWERED, each.partition)
             self._waiting.remove(each)
         return len(self._waiting) < before
 

@@ -17,9 +17,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pipeline.crash_points import Phase, reached
 from pipeline.state import IDENTITY_BYTES, IDENTITY_KEY_BYTES
+from schemas.topics import HOUR_MS
 
-FILE_VERSION: Final = 1
+FILE_VERSION: Final = 2
+"""1 did not say how long an hour is."""
 HEADER_BYTES: Final = 4096
 """A page: what follows is mapped."""
 PREFIX_BYTES: Final = 8
@@ -66,6 +69,8 @@ class ClosedHours:
     topic_id: str
     """Of the topic of identities: a recreated one makes every file foreign."""
     partition: int
+    hour_ms: int = HOUR_MS
+    """How long an hour is: a chaos run has short ones, since it could not wait for the clock's."""
     complete_until: int = 0
     """The first hour that is not in a file, or was not known to be empty."""
 
@@ -104,14 +109,17 @@ class ClosedHours:
             "partition": self.partition,
             "since": since,
             "hour": hour,
+            "hour_ms": self.hour_ms,
         }
         header["digest"] = _digest(header, memoryview(ordered))
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / _NAME.format(hour=hour)
         beside = path.with_suffix(".new")
+        reached(Phase.WORKER_CLOSING, self.partition)
         with beside.open("wb") as file:  # Not synced: what a crash leaves of it fails its digest.
             file.write(orjson.dumps(header).ljust(HEADER_BYTES))
             file.write(ordered)
+        reached(Phase.WORKER_CLOSED, self.partition)
         beside.replace(path)
         return ClosedHour(hour, _mapped(path), start=HEADER_BYTES)
 
@@ -134,12 +142,9 @@ class ClosedHours:
         digest = header.pop("digest")
         if digest != _digest(header, memoryview(packed)[HEADER_BYTES:]):
             raise ValueError("its content is not what was written")
-        if (header["v"], header["topic_id"], header["partition"]) != (
-            FILE_VERSION,
-            self.topic_id,
-            self.partition,
-        ):
-            raise ValueError(f"it is of topic {header['topic_id']}, partition {header['partition']}")
+        of = tuple(header[name] for name in ("v", "topic_id", "partition", "hour_ms"))
+        if of != (expected := (FILE_VERSION, self.topic_id, self.partition, self.hour_ms)):
+            raise ValueError(f"expected version, topic, partition and length {expected}, found {of}")
         if header["since"] > self.complete_until or header["hour"] >= end:
             raise ValueError(
                 f"hours are known until {self.complete_until}, it goes on from {header['since']}"

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pipeline.state import pack_identities, unpack_identities
 from pipeline.stream.closed_hours import PREFIX_BYTES, ClosedHour, ClosedHours
-from schemas.topics import HOUR_MS
 
 OPEN_IDENTITY_BYTES: Final = 240
 """Counted for one identity in a dict. Measured over 100,000 to 1,500,000: 166 to 184 bytes, 214 while it grows."""
@@ -33,8 +32,9 @@ class IdentityIndex:
     def __init__(self, closed: ClosedHours, *, keep_ms: int, clock_ms: int = 0) -> None:
         self._closed = closed
         self._keep_ms = keep_ms
-        self._first = (clock_ms - keep_ms) // HOUR_MS
-        self._hour = clock_ms // HOUR_MS
+        self._hour_ms = closed.hour_ms
+        self._first = (clock_ms - keep_ms) // self._hour_ms
+        self._hour = clock_ms // self._hour_ms
         self._open: dict[bytes, bytes] = {}
         self._passed: tuple[tuple[int, dict[bytes, bytes]], ...] = ()
         """Hours that wait for `close_hours`, ascending."""
@@ -76,8 +76,8 @@ class IdentityIndex:
         since = self._closed.complete_until
         records: list[bytes] = []
         reading = since
-        for packed, clock_ms in read(since * HOUR_MS):
-            hour = clock_ms // HOUR_MS
+        for packed, clock_ms in read(since * self._hour_ms):
+            hour = clock_ms // self._hour_ms
             if hour > reading and records:
                 hours.append(self._closed.close(reading, b"".join(records)))
                 records = []
@@ -94,11 +94,11 @@ class IdentityIndex:
 
     def add(self, identities: Mapping[bytes, bytes], *, clock_ms: int) -> None:
         """Take in a committed batch. It counts with the hour of its clock: rather too long than too short."""
-        if clock_ms // HOUR_MS > self._hour:
+        if clock_ms // self._hour_ms > self._hour:
             if self._open:
                 self._passed = (*self._passed, (self._hour, self._open))
                 self._open = {}
-            self._hour = clock_ms // HOUR_MS
+            self._hour = clock_ms // self._hour_ms
         self._open.update(identities)
 
     @property
@@ -118,7 +118,7 @@ class IdentityIndex:
             self._hours = (*self._hours, *made)
             self._passed = self._passed[len(made) :]
             self._ready = None
-        first = (clock_ms - self._keep_ms) // HOUR_MS
+        first = (clock_ms - self._keep_ms) // self._hour_ms
         if self._hours and self._hours[0].hour < first:
             for hour in self._hours:
                 if hour.hour < first:

@@ -102,6 +102,7 @@ class Loader:
             directory=self._settings.home / "identities" / reader.topic(IDENTITIES) / str(self._partition),
             topic_id=reader.topic_id(IDENTITIES),
             partition=self._partition,
+            hour_ms=self._settings.worker.identity_hour_seconds * SECOND_MS,
         )
 
         def read(since_ms: int) -> Iterator[tuple[bytes, int]]:
