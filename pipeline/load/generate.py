@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from pipeline.load.broken import Victim, spoiled
-from pipeline.load.orders import Orders
+from pipeline.load.orders import TOPUPS, Orders
 from pipeline.load.record import STRUCTURED, CommandKey, LoadRecord, account_id, command, instant
 from pipeline.load.usage import SHARES, UsageTemplate, templates
 
@@ -32,6 +32,8 @@ RESEND_MEMORY_EVENTS: Final = 20_000
 PACE_EVENTS: Final = 20
 """The producers' clock moves on by a millisecond after so many events."""
 JITTER_MS: Final = 50_000
+TOPUP_ACCOUNTS: Final = 3
+"""Every third account buys packs from the start, where accounts do so at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,10 @@ class LoadPlan:
     """Of events that are preceded by another plan or other settings of any account, now and then by its closure."""
     lie_share: float = 0
     """Of events whose producer's clock is wrong, by hours into the past or minutes into the future."""
+    late_share: float = 0
+    """Of events that come later than the hot window, and are put back by the late lane."""
+    topups: bool = False
+    """Whether some accounts buy packs by themselves."""
     skew: float = 1.0
     """The exponent of Zipf's law; 0 uses all accounts alike."""
 
@@ -87,6 +93,9 @@ def _opening(plan: LoadPlan, key: CommandKey, weights: list[float], random: Rand
         account = account_id(number)
         opened = {"plan": plan.plans[number % len(plan.plans)]}
         yield command(key, "open", account, id=f"open-{account}", time_ms=plan.base_ms, data=opened)
+        if plan.topups and number % TOPUP_ACCOUNTS == 0:
+            buys = {"auto_topup": TOPUPS[-1 - number % 2]}
+            yield command(key, "configure", account, id=f"buys-{account}", time_ms=plan.base_ms, data=buys)
         expected = int(plan.events * weight / total * MEAN_CREDITS)
         if random.random() < plan.dry_share:
             continue
@@ -118,14 +127,13 @@ def _grants(plan: LoadPlan, account: str, expected: int, random: Random) -> list
 
 
 def _usage(plan: LoadPlan, key: CommandKey, weights: list[float], random: Random) -> Iterator[LoadRecord]:
-    writer, orders = _Writer(plan, random), Orders(key, random)
+    writer, orders = _Writer(plan, random), Orders(key, random, topups=plan.topups)
     malformed, duplicate, conflict, _, _, orders_end, binary = plan.thresholds()
     assert binary <= 1, f"expected shares that add up to 1 at most, got {binary}"
     for number, (account, template) in enumerate(_draws(plan, weights, random)):
         chance = random.random()
         if chance >= binary:
-            lies = chance >= 1 - plan.lie_share
-            yield writer.usage(number, account, template, lies=lies)
+            yield writer.usage(number, account, template, writer.claimed_time(number, 1 - chance))
         elif chance < malformed:
             yield writer.malformed(number, account)
         elif chance < duplicate and writer.sent:
@@ -134,7 +142,7 @@ def _usage(plan: LoadPlan, key: CommandKey, weights: list[float], random: Random
             yield writer.conflict()
         elif chance < orders_end:
             yield from _ordered(plan, orders, chance, writer.cause(number), (account, template))
-            yield writer.usage(number, account, template)
+            yield writer.usage(number, account, template, writer.time(number))
         else:
             yield writer.binary(number, account, template)
 
@@ -179,8 +187,7 @@ class _Writer:
         self.pace = -1
         self.times: list[str] = []
 
-    def usage(self, number: int, account: str, template: UsageTemplate, *, lies: bool = False) -> LoadRecord:
-        time = self.wrong_time(number) if lies else self.time(number)
+    def usage(self, number: int, account: str, template: UsageTemplate, time: str) -> LoadRecord:
         value = (
             f'{{"specversion":"1.0","id":"{self.event_id(number)}","source":"{template.source}",'
             f'"type":"{template.type}","subject":"{account}","time":"{time}",'
@@ -232,9 +239,20 @@ class _Writer:
             self.times = [instant(first - self.random.randrange(JITTER_MS)) for _ in range(4)]
         return self.times[number % 4]
 
+    def claimed_time(self, number: int, chance: float) -> str:
+        """What the producer's clock says: right, wrong, or of days ago."""
+        if chance <= self.plan.late_share:
+            return self.late_time(number)
+        wrong = chance <= self.plan.late_share + self.plan.lie_share
+        return self.wrong_time(number) if wrong else self.time(number)
+
     def wrong_time(self, number: int) -> str:
         """Still accepted by the default windows: 72 hours back, 5 minutes ahead."""
         return instant(self.pace_ms(number) + self.random.randint(-70 * HOUR_MS, 4 * MINUTE_MS))
+
+    def late_time(self, number: int) -> str:
+        """Beyond the hot window of 72 hours by default, within the late window of 35 days."""
+        return instant(self.pace_ms(number) - self.random.randint(73 * HOUR_MS, 30 * DAY_MS))
 
     def remember(self, record: LoadRecord) -> LoadRecord:
         if len(self.sent) < RESEND_MEMORY_EVENTS:

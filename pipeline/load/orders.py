@@ -20,13 +20,20 @@ CLOSED_SHARE, CONFIGURED_SHARE = 0.1, 0.4
 """Of changes of terms that are a closure, and that are billing settings; the rest is a change of plan."""
 CEILINGS: Final = (None, "5.5", "200", "1000")
 """Of overage; None turns its protection on again."""
+TOPUPS: Final = (
+    None,
+    {"threshold": "100", "pack": "credits-100", "credits_max_per_period": "1000"},
+    {"threshold": "500", "pack": "credits-1000", "credits_max_per_period": "20000"},
+)
+"""Packs that are bought by themselves; None: no longer."""
 
 
 class Orders:
     """Makes the commands of one load."""
 
-    def __init__(self, key: CommandKey, random: Random) -> None:
+    def __init__(self, key: CommandKey, random: Random, *, topups: bool) -> None:
         self._key = key
+        self._topups = topups
         self._random = random
 
     def hold(self, account: str, template: UsageTemplate, name: str, time_ms: int) -> Iterator[LoadRecord]:
@@ -58,10 +65,12 @@ class Orders:
         """Another plan, perhaps the same one; other billing settings; or the end."""
         chance = self._random.random()
         if chance < CONFIGURED_SHARE:
-            settings = {
+            settings: dict[str, Any] = {
                 "overage_ceiling": self._random.choice(CEILINGS),
                 "alert_thresholds": [50, 80, 100, 110],
             }
+            if self._topups:
+                settings["auto_topup"] = self._random.choice(TOPUPS)
             return self._command("configure", account, f"configure-{name}", time_ms, settings)
         if chance < CONFIGURED_SHARE + CLOSED_SHARE:
             return self._command("close", account, f"close-{name}", time_ms, {"reason": "load"})
