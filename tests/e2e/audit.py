@@ -1,9 +1,18 @@
-"""Holds what stands in Kafka to the auditor: every outcome by position, every balance and grant of the table."""
+"""Holds what stands in Kafka to the auditor: every outcome by position, every balance and grant of the table.
 
+Input and outcomes are read side by side, so that memory grows by what the auditor itself remembers: about 2 kB for each
+event of a partition. Long logs are audited by one process for each core, a partition at a time.
+"""
+
+import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from heapq import merge
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +35,8 @@ from tests.simulation.auditor import (
 
 PLAN_FILE = Path(schemas.__file__).parent / "plans" / "2026-01.json"
 DIFFERENCES_LISTED_MAX = 20
+SIDE_BY_SIDE_RECORDS = 200_000
+"""From so long a log on, processes are worth their start."""
 
 
 @dataclass(slots=True)
@@ -44,6 +55,15 @@ class Audited:
         if len(self.differences) < DIFFERENCES_LISTED_MAX:
             self.differences.append(what)
 
+    def add(self, other: "Audited") -> None:
+        """Take in what was found of another partition."""
+        self.outcomes.update(other.outcomes)
+        self.balances.update(other.balances)
+        self.charged += other.charged
+        self.statements += other.statements
+        self.differences_total += other.differences_total
+        self.differences += other.differences[: DIFFERENCES_LISTED_MAX - len(self.differences)]
+
     def take(self, auditor: Auditor) -> None:
         self.outcomes.update(auditor.outcomes)
         self.balances.update(auditor.balances())
@@ -58,36 +78,71 @@ def rules_of(settings: Settings) -> AuditRules:
 
 def audit_log(settings: Settings) -> Audited:
     """The raw input log with its append times, against the outcomes and the table, partition by partition."""
-    audited = Audited()
-    log = Log(settings.kafka)
-    for partition in range(settings.kafka.partitions):
-        auditor = Auditor(rules_of(settings), partition=partition)
-        expected = {
-            message.offset() or 0: _shortened(
-                auditor.judge(
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                    cast(list[tuple[str, bytes]], message.headers() or []),
-                    offset=message.offset(),
-                )
-            )
-            for message in log.messages(topics.ACCOUNT_EVENTS, partition)
-        }
-        for offset, found in _said(log, partition):
-            wanted = expected.pop(offset, None)
-            if wanted is not None and _is_charge_of(wanted, found):
-                expected[offset] = wanted
-            elif wanted != found:
-                audited.differ(f"partition {partition} offset {offset}: expected {wanted}, found {found}")
-        for offset, wanted in expected.items():
-            if wanted.outcome != "tick":
-                audited.differ(f"partition {partition} offset {offset}: expected {wanted}, found nothing")
-        _compare_table(audited, log, settings, partition, auditor)
-        _compare_statements(audited, log, partition, auditor)
-        audited.take(auditor)
-    log.close()
+    partitions = range(settings.kafka.partitions)
+    with closing(Log(settings.kafka)) as log:
+        length = sum(log.bounds(topics.ACCOUNT_EVENTS, each)[1] for each in partitions)
+    whole = Audited()
+    if length < SIDE_BY_SIDE_RECORDS:
+        for partition in partitions:
+            whole.add(_audit_partition(settings, partition))
+        return whole
+    # Not forked: librdkafka's threads stay behind. A process for each partition: what it took is given back.
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), max_tasks_per_child=1) as pool:
+        for audited in pool.map(_audit_partition, [settings] * len(partitions), partitions):
+            whole.add(audited)
+    return whole
+
+
+def _audit_partition(settings: Settings, partition: int) -> Audited:
+    audited, auditor = Audited(), Auditor(rules_of(settings), partition=partition)
+    with ExitStack() as stack:
+        inputs, *others = [stack.enter_context(closing(Log(settings.kafka))) for _ in range(4)]
+        said = _Said(others, partition)
+        for message in inputs.messages(topics.ACCOUNT_EVENTS, partition):
+            offset = message.offset() or 0
+            headers = cast(list[tuple[str, bytes]], message.headers() or [])
+            accepted_ms = message.timestamp()[1]
+            wanted = auditor.judge(accepted_ms, message.key(), message.value(), headers, offset=offset)
+            _compare_outcome(audited, f"partition {partition} offset", offset, _shortened(wanted), said)
+        for offset, found in said.rest():
+            audited.differ(f"partition {partition} offset {offset}: expected no record, found {found}")
+        _compare_table(audited, inputs, settings, partition, auditor)
+        _compare_statements(audited, inputs, partition, auditor)
+    audited.take(auditor)
     return audited
+
+
+class _Said:
+    """What the pipeline said, in the order of the log; at one place usage before the command that brought it."""
+
+    def __init__(self, logs: list[Log], partition: int) -> None:
+        self._all = merge(*_said(logs, partition), key=lambda each: each[0])
+        self._next = next(self._all, None)
+
+    def up_to(self, offset: int) -> Iterator[tuple[int, Verdict]]:
+        """All that is not yet taken up to this place."""
+        while self._next is not None and self._next[0] <= offset:
+            yield self._next
+            self._next = next(self._all, None)
+
+    def rest(self) -> Iterator[tuple[int, Verdict]]:
+        """All that is left."""
+        return self.up_to(1 << 62)
+
+
+def _compare_outcome(audited: Audited, where: str, offset: int, wanted: Verdict, said: _Said) -> None:
+    expected: Verdict | None = wanted
+    for place, found in said.up_to(offset):
+        if place == offset and expected is not None and _is_charge_of(expected, found):
+            continue
+        if place != offset or expected != found:
+            audited.differ(
+                f"{where} {place}: expected {expected if place == offset else None}, found {found}"
+            )
+        if place == offset:
+            expected = None
+    if expected is not None and expected.outcome != "tick":
+        audited.differ(f"{where} {offset}: expected {expected}, found nothing")
 
 
 def _shortened(verdict: Verdict) -> Verdict:
@@ -102,17 +157,30 @@ def _is_charge_of(command: Verdict, found: Verdict) -> bool:
     return is_charge and (command.account, command.balance_after) == (found.account, found.balance_after)
 
 
-def _said(log: Log, partition: int) -> Iterator[tuple[int, Verdict]]:
-    for record in _records(log, topics.METERED_RECORDS, partition):
-        amounts = (Decimal(record[name]) for name in ("credits", "rated_credits", "balance_after"))
-        name = (record["outcome"], record["reason"], record["account_id"], record["event_id"])
-        yield record["offset"], Verdict(*name, *amounts)
-    for record in _records(log, topics.COMMAND_RESULTS, partition):
-        name = (record["outcome"], record["reason"], record["account_id"], record["command_id"])
-        yield record["offset"], Verdict(*name, balance_after=Decimal(record["balance_after"]))
-    for record in _records(log, topics.DEAD_LETTERS, partition):
-        reason = record["reason"]
-        yield record["offset"], Verdict("dead_letter", DEAD_LETTER_CLASSES.get(reason, reason))
+def _said(logs: list[Log], partition: int) -> list[Iterator[tuple[int, Verdict]]]:
+    """Each topic by a reader of its own, since one reads one thing at a time."""
+    of_usage, of_commands, of_dead = logs
+    return [
+        map(_of_usage, _records(of_usage, topics.METERED_RECORDS, partition)),
+        map(_of_command, _records(of_commands, topics.COMMAND_RESULTS, partition)),
+        map(_of_dead_letter, _records(of_dead, topics.DEAD_LETTERS, partition)),
+    ]
+
+
+def _of_usage(record: dict[str, Any]) -> tuple[int, Verdict]:
+    amounts = (Decimal(record[name]) for name in ("credits", "rated_credits", "balance_after"))
+    name = (record["outcome"], record["reason"], record["account_id"], record["event_id"])
+    return record["offset"], Verdict(*name, *amounts)
+
+
+def _of_command(record: dict[str, Any]) -> tuple[int, Verdict]:
+    name = (record["outcome"], record["reason"], record["account_id"], record["command_id"])
+    return record["offset"], Verdict(*name, balance_after=Decimal(record["balance_after"]))
+
+
+def _of_dead_letter(record: dict[str, Any]) -> tuple[int, Verdict]:
+    reason = record["reason"]
+    return record["offset"], Verdict("dead_letter", DEAD_LETTER_CLASSES.get(reason, reason))
 
 
 def _records(log: Log, topic: str, partition: int) -> Iterator[dict[str, Any]]:
