@@ -1,4 +1,7 @@
-"""Which faults come, in which phase, in which order: all from the seed."""
+"""Which faults come, in which phase, in which order: all from the seed.
+
+Each program has a lane of its own: its faults come one after the other, beside those of the others.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +9,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import Final
 
-from pipeline.crash_points import Phase
+from pipeline.crash_points import PROGRAMS, Phase
 
 
 class Kind(StrEnum):
@@ -20,13 +23,24 @@ class Kind(StrEnum):
     """SIGSTOP until its partitions went elsewhere, then SIGCONT: a zombie."""
     REMOVE = "remove"
     """SIGTERM, and started again only after a while: a member fewer, then one more."""
+    ADD = "add"
+    """One more member joins while this one stands in its phase, and leaves again after a while."""
     REBALANCE = "rebalance"
     """Another member of its group goes and comes back, while this one stands in its phase."""
+    DISK_FULL = "disk-full"
+    """No file of this process may grow (RLIMIT_FSIZE), its log neither."""
+    DISK_READ_ONLY = "disk-read-only"
+    """The directory of its partition's identities takes no file and gives none up."""
     KAFKA_KILL = "kafka-kill"
     KAFKA_RESTART = "kafka-restart"
+    """SIGTERM."""
     KAFKA_PAUSE = "kafka-pause"
+    KAFKA_FULL = "kafka-full"
+    """As `disk-full`, of the broker: it ends itself."""
     CLICKHOUSE_KILL = "clickhouse-kill"
+    CLICKHOUSE_RESTART = "clickhouse-restart"
     CLICKHOUSE_PAUSE = "clickhouse-pause"
+    CLICKHOUSE_FULL = "clickhouse-full"
     CLICKHOUSE_AWAY = "clickhouse-away"
     """Down for `ChaosPlan.outage_seconds`."""
 
@@ -37,13 +51,36 @@ class Kind(StrEnum):
         return name if name in {"kafka", "clickhouse"} else None
 
 
-_MEMBER: Final = (Kind.KILL, Kind.PAUSE, Kind.TERM, Kind.KILL, Kind.PAUSE, Kind.REMOVE)
-_WORKER: Final = (*_MEMBER, Kind.KAFKA_KILL, Kind.REBALANCE, Kind.KAFKA_PAUSE, Kind.KAFKA_RESTART)
+_MEMBER: Final = (
+    Kind.KILL,
+    Kind.PAUSE,
+    Kind.TERM,
+    Kind.REBALANCE,
+    Kind.KILL,
+    Kind.PAUSE,
+    Kind.REMOVE,
+    Kind.ADD,
+)
+_WORKER: Final = (*_MEMBER, Kind.KAFKA_KILL, Kind.KAFKA_PAUSE, Kind.KAFKA_RESTART, Kind.KAFKA_FULL)
 _SINK: Final = (
-    *_MEMBER, Kind.CLICKHOUSE_KILL, Kind.KAFKA_KILL, Kind.CLICKHOUSE_PAUSE, Kind.REBALANCE, Kind.CLICKHOUSE_AWAY
+    *_MEMBER, Kind.CLICKHOUSE_KILL, Kind.CLICKHOUSE_PAUSE, Kind.CLICKHOUSE_RESTART, Kind.CLICKHOUSE_FULL,
+    Kind.CLICKHOUSE_AWAY, Kind.KAFKA_KILL,
 )  # fmt: skip
-_SCHEDULER: Final = (Kind.KILL, Kind.TERM, Kind.PAUSE, Kind.KAFKA_KILL)
-KINDS: Final = {"worker": _WORKER, "sink": _SINK, "scheduler": _SCHEDULER}
+_ALONE: Final = (Kind.KILL, Kind.TERM, Kind.PAUSE)
+KINDS: Final = {
+    "worker": _WORKER,
+    "sink": _SINK,
+    "scheduler": (*_ALONE, *_ALONE, Kind.KAFKA_KILL),
+    "payments": (*_ALONE, *_ALONE, Kind.KAFKA_RESTART),
+    "late-lane": (*_ALONE, *_ALONE, Kind.CLICKHOUSE_KILL, Kind.KAFKA_KILL),
+}
+_DISK: Final = (Kind.DISK_READ_ONLY, Kind.KILL, Kind.DISK_FULL, Kind.PAUSE, Kind.DISK_READ_ONLY, Kind.TERM)
+KINDS_OF_PHASE: Final = {
+    Phase.WORKER_CLOSING: _DISK,
+    # What it has written is there: a full disk does not hinder the new name.
+    Phase.WORKER_CLOSED: tuple(kind for kind in _DISK if kind is not Kind.DISK_FULL),
+}
+"""In place of `KINDS`: only here is a disk written."""
 
 AFTER_ASSIGNMENT: Final = frozenset({
     Phase.WORKER_ASSIGNED, Phase.WORKER_FENCING, Phase.WORKER_LOADING, Phase.SINK_FENCING, Phase.SINK_REPEATING
@@ -65,6 +102,8 @@ class ChaosPlan:
     """The faults take at least this long; 0: as fast as each can be done."""
     outage_seconds: float = 20
     """How long ClickHouse is away."""
+    hour_seconds: int = 15
+    """How long the workers' hour of identities is, so that files are written all the time."""
     phases: tuple[Phase, ...] = tuple(Phase)
     kinds: tuple[Kind, ...] = tuple(Kind)
 
@@ -73,6 +112,15 @@ class ChaosPlan:
 class Fault:
     phase: Phase
     kind: Kind
+
+
+def lanes(plan: ChaosPlan) -> dict[str, list[Fault]]:
+    """The faults of each program, in their order."""
+    planned = faults(plan)
+    by_program = {
+        program: [fault for fault in planned if fault.phase.program == program] for program in PROGRAMS
+    }
+    return {program: of_program for program, of_program in by_program.items() if of_program}
 
 
 def faults(plan: ChaosPlan) -> list[Fault]:
@@ -88,12 +136,14 @@ def faults(plan: ChaosPlan) -> list[Fault]:
 
 
 def _kinds(phase: Phase, plan: ChaosPlan, chance: Random) -> list[Kind]:
-    kinds = [kind for kind in KINDS[phase.program] if kind in plan.kinds and _applies(kind, phase, plan)]
-    assert kinds, f"expected a kind of fault for {phase} among {plan.kinds}"
+    known = KINDS_OF_PHASE.get(phase, KINDS[phase.program])
+    kinds = [kind for kind in known if kind in plan.kinds and _applies(kind, phase, plan)]
+    if not kinds:
+        raise ValueError(f"expected a kind of fault for {phase}: one of {', '.join(dict.fromkeys(known))}")
     start = chance.randrange(len(kinds))
     return kinds[start:] + kinds[:start]
 
 
 def _applies(kind: Kind, phase: Phase, plan: ChaosPlan) -> bool:
-    members = {"worker": plan.workers, "sink": plan.sinks, "scheduler": 1}[phase.program]
+    members = {"worker": plan.workers, "sink": plan.sinks}.get(phase.program, 1)
     return members > 1 or kind not in {Kind.REBALANCE, Kind.REMOVE}

@@ -1,21 +1,27 @@
-"""One run: a stack of its own, load and faults side by side, the drain, then everything held against the raw log."""
+"""One run: a stack of its own, load and faults side by side, the drain, then everything held against the raw log.
+
+Whatever happens, a run ends with a verdict: who refuses to go on, or fails an assertion, has noticed that something is
+wrong, and ends it at once; what could not be done is a difference like any other.
+"""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
-from pipeline.chaos.plan import ChaosPlan, faults
+from pipeline.chaos.lanes import Lanes
+from pipeline.chaos.plan import ChaosPlan, lanes
 from pipeline.chaos.producers import Producers, log_differences
 from pipeline.chaos.progress import Progress
+from pipeline.chaos.report import Audited, ChaosReport, quantiles
 from pipeline.chaos.strikes import Striker, Struck, recovery
+from pipeline.chaos.watch import MEMORY_BYTES_MAX, Watch, refusals
 from pipeline.client.commands import command_key
+from pipeline.crash_points import PROGRAMS
 from pipeline.load import CommandKey, LoadPlan, LoadRecord, generate
 from pipeline.local.stack import LocalStack, StackOptions
 from pipeline.reconcile import Report, reconcile
@@ -23,80 +29,73 @@ from pipeline.reconcile.topics import Log
 from pipeline.settings import CRASH_POINTS, Settings
 from schemas.topics import ACCOUNT_EVENTS
 
-PUBLISH_RECORDS: Final = 250
+PUBLISH_RECORDS: Final = 50
 """Published between two looks at the clock."""
-SECONDS_A_FAULT: Final = 6
-"""What a fault is thought to take until some were done: the load is spread over the faults."""
-FAULTS_KNOWN: Final = 5
+TURN_SECONDS_MAX: Final = 1.0
+"""After which so many are published anyhow: most phases are only reached by what has something to do."""
 WAIT_SECONDS: Final = 0.05
 STALL_SECONDS_MAX: Final = 120
 """At the end: so long without any progress, and what is left is called unfinished. Twice the worker's watchdog."""
 DRAIN_POLL_SECONDS: Final = 0.2
 SINK_WAIT_SECONDS: Final = 300
 TICK_SECONDS: Final = 0.5
-LISTED_MAX: Final = 50
-"""Differences that are spelled out; all are counted."""
-NOTICED: Final = ("worker ends with code 4", "worker ends with code 6", "SinkRefusedError:", "AssertionError")
-"""Signs in the logs; what broken connections and fences bring is none of them."""
 PLANS: Final = ("free", "starter", "pro", "prepaid")
+CHANGE_SHARE_MAX: Final = 0.01
+CHANGES_AN_ACCOUNT_MAX: Final = 2
+"""Changes of terms, of which every twentieth closes the account for good."""
+DECLINED_PERCENT: Final = 20
+UNANSWERED_PERCENT: Final = 20
+SNAPSHOT_SECONDS: Final = 5
+"""Between two writings of the report."""
+TOLD_SECONDS: Final = 30
+"""Between two words on how far it is."""
+Keep: TypeAlias = Callable[[ChaosReport], None]
 
 
-class Audited(Protocol):
-    """What an auditor of the raw log has found."""
+class _Run:
+    """What the parts of one run share."""
 
-    outcomes: Counter[str]
-    charged: Decimal
-    statements: int
-    differences: list[str]
-    differences_total: int
+    def __init__(
+        self, plan: ChaosPlan, stack: LocalStack, orders: Path, say: Callable[[str], None], keep: Keep
+    ) -> None:
+        self.plan = plan
+        self.stack = stack
+        self.report = ChaosReport(plan=plan)
+        self.producers = Producers(stack.settings, plan.seed)
+        self.progress = Progress(stack.settings)
+        self.striker = Striker(stack, plan, orders, self.progress)
+        self.lanes = Lanes(lanes(plan), self.striker, say)
+        self.watch = Watch(stack, look=self._look, on_refusal=self.lanes.ended.set)
+        self.say = say
+        self._keep = keep
+        self._began = time.monotonic()
+        self._kept_at = self._told_at = self._began
+        self.stage = "faults"
 
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._kept_at > SNAPSHOT_SECONDS:
+            self._kept_at = now
+            self._keep(self.snapshot())
+        if now - self._told_at > TOLD_SECONDS and self.stage == "faults":
+            self._told_at = now
+            share = self.lanes.share()
+            eta = (now - self._began) * (1 - share) / share if share else 0.0
+            self.say(
+                f"  {self.lanes.done}/{self.lanes.planned} faults, {len(self.producers.sent)} records, "
+                f"{(now - self._began) / 60:.0f} min, about {eta / 60:.0f} min of faults to go"
+            )
 
-@dataclass(slots=True, kw_only=True)
-class ChaosReport:
-    """What a run ends with."""
-
-    plan: ChaosPlan
-    struck: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    by_phase: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
-    """Faults that counted: phase → kind → how many; `anywhere` are those that only made partitions move."""
-    zombies: int = 0
-    """Paused processes that woke up after their partition had gone on elsewhere."""
-    published: int = 0
-    resent: int = 0
-    """After the producer's own timeout."""
-    arrived_twice: int = 0
-    """Of those that were sent again, both of which are in the log."""
-    records: int = 0
-    accounts: int = 0
-    statements: int = 0
-    outcomes: Mapping[str, int] = field(default_factory=dict[str, int])
-    credits_charged: Decimal = Decimal(0)
-    restarts: dict[str, int] = field(default_factory=dict[str, int])
-    recovery: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-    """Kind → `count`, `p50`, `p99`, `max`: seconds from the strike until the struck partitions went on."""
-    standstill: dict[str, float] = field(default_factory=dict[str, float])
-    """Program → the longest time in seconds in which a partition did not go on."""
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-    differences: list[str] = field(default_factory=list[str])
-    differences_total: int = 0
-
-    @property
-    def equal(self) -> bool:
-        """Whether nothing differs and nothing that was planned is left undone."""
-        return self.differences_total == 0
-
-    def differ(self, what: str, count: int = 1) -> None:
-        """Count so many differences, and spell this one out."""
-        self.differences_total += count
-        if len(self.differences) < LISTED_MAX:
-            self.differences.append(what)
-
-    @contextmanager
-    def timed(self, name: str) -> Generator[None, None, None]:
-        """Note how long a part of the run took."""
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - began, 1)
+    def snapshot(self) -> ChaosReport:
+        """What is known so far; the report of a run that ends here."""
+        report = self.report
+        report.stage = self.stage
+        report.seconds["run"] = round(time.monotonic() - self._began, 1)
+        report.published, report.resent = len(self.producers.sent), self.producers.resent
+        report.restarts = {child.name: child.restarts for child in self.stack.states()}
+        report.memory_max_bytes = dict(self.watch.memory)
+        _describe_faults(report, list(self.striker.struck), self.progress)
+        return report
 
 
 def run_chaos(
@@ -106,43 +105,83 @@ def run_chaos(
     base_ms: int,
     audit: Callable[[Settings], Audited],
     say: Callable[[str], None],
+    keep: Keep = lambda _: None,
 ) -> ChaosReport:
-    """Run it all in the empty directory `home`. `base_ms` is the producers' clock at the start, now in truth."""
-    report, orders = ChaosReport(plan=plan), home / "orders"
+    """Run it all in the empty directory `home`. `base_ms` is the producers' clock at the start, now in truth.
+
+    `keep` is given the report as it grows, so that a run that is interrupted has said what it saw.
+    """
+    orders = home / "orders"
     orders.mkdir(parents=True)
-    options = StackOptions(
+    with LocalStack(home, _options(plan, orders), say=say) as stack:
+        run = _Run(plan, stack, orders, say, keep)
+        run.progress.start()
+        run.watch.start()
+        try:
+            _run(run, base_ms, audit)
+        except Exception as error:  # noqa: BLE001  (a harness without a verdict has none of its guards)
+            run.report.differ(f"the run could not be finished ({run.stage}): {error!r}")
+        finally:
+            run.striker.release()
+            run.watch.close()
+            run.progress.close()
+        _judge_programs(run)
+        run.stage = "finished"
+        report = run.snapshot()
+    keep(report)
+    return report
+
+
+def _options(plan: ChaosPlan, orders: Path) -> StackOptions:
+    payments = {
+        "simulated_decline_percent": DECLINED_PERCENT,
+        "simulated_unanswered_percent": UNANSWERED_PERCENT,
+    }
+    return StackOptions(
         workers=plan.workers,
         sinks=plan.sinks,
         gateways=0,
-        payments=0,
         reconcilers=0,
         notifiers=0,
         kafka_port=None,
         clickhouse_port=None,
         native_port=None,
-        settings={"kafka": {"partitions": plan.partitions}, "scheduler": {"tick_seconds": TICK_SECONDS}},
+        settings={
+            "kafka": {"partitions": plan.partitions},
+            "scheduler": {"tick_seconds": TICK_SECONDS},
+            "worker": {"identity_hour_seconds": plan.hour_seconds},
+            "payments": payments,
+        },
         environment={CRASH_POINTS: str(orders.resolve())},
     )
-    with LocalStack(home, options, say=say) as stack:
-        progress = Progress(stack.settings)
-        progress.start()
-        striker = Striker(stack, plan, orders, progress)
-        try:
-            producers = Producers(stack.settings, plan.seed)
-            with report.timed("faults"):
-                _strike_under_load(plan, striker, producers, _load(plan, stack.settings, base_ms), say)
-            faults_end = time.monotonic()
-            drained = _finish(report, stack, progress, say)
-        finally:
-            striker.release()
-            progress.close()
-        _describe_faults(report, striker, progress, faults_end)
-        report.published, report.resent = len(producers.sent), producers.resent
-        report.restarts = {child.name: child.restarts for child in stack.states()}
-        _refusals(report, stack.home.logs)
-        if drained:
-            _compare(report, stack.settings, producers, audit, say)
-    return report
+
+
+def _run(run: _Run, base_ms: int, audit: Callable[[Settings], Audited]) -> None:
+    with run.report.timed("faults"):
+        _strike_under_load(run, _load(run.plan, run.stack.settings, base_ms))
+    run.report.standstill = {
+        program: round(run.progress.longest_standstill(program, time.monotonic()), 1)
+        for program in ("worker", "sink")
+    }
+    if run.lanes.ended.is_set():
+        run.report.differ(
+            f"ended after {run.lanes.done} of {run.lanes.planned} faults, with the verdict below"
+        )
+        return
+    run.stage = "drain"
+    if _finish(run):
+        _compare(run, audit)
+
+
+def _judge_programs(run: _Run) -> None:
+    for refusal in refusals(run.stack.home.logs):
+        run.report.differ(refusal)
+    for missed in run.striker.missed:
+        run.report.differ(f"not struck: {missed}")
+    for program, limit in MEMORY_BYTES_MAX.items():
+        taken = run.watch.memory.get(program, 0)
+        if taken > limit:
+            run.report.differ(f"{program}: expected at most {limit} bytes of memory, saw {taken}")
 
 
 def _load(plan: ChaosPlan, settings: Settings, base_ms: int) -> Iterator[LoadRecord]:
@@ -156,79 +195,63 @@ def _load(plan: ChaosPlan, settings: Settings, base_ms: int) -> Iterator[LoadRec
         plans=PLANS,
         dry_share=0.1,
         hold_share=0.01,
-        change_share=0.002,
+        change_share=min(CHANGE_SHARE_MAX, CHANGES_AN_ACCOUNT_MAX * plan.accounts / plan.events),
         lie_share=0.01,
+        late_share=0.005,
+        topups=True,
     )
     return generate(load, CommandKey(key_id=key.key_id, secret=key.secret))
 
 
-def _strike_under_load(
-    plan: ChaosPlan,
-    striker: Striker,
-    producers: Producers,
-    load: Iterator[LoadRecord],
-    say: Callable[[str], None],
-) -> None:
-    """The faults one after the other, and the load spread over them."""
-    planned, began = faults(plan), time.monotonic()
-    done: list[float] = []
-
-    def strike_all() -> None:
-        for number, fault in enumerate(planned):
-            time.sleep(max(0.0, began + plan.duration_seconds * number / len(planned) - time.monotonic()))
-            if not striker.strike(fault):
-                return  # A program that is not there any more will not be there for the next one.
-            done.append(time.monotonic())
-            say(f"  {len(done)}/{len(planned)}  {done[-1] - began:.0f} s  {fault.kind} in {fault.phase}")
-
-    with ThreadPoolExecutor(1, thread_name_prefix="strikes") as pool:
-        strikes = pool.submit(strike_all)
-        published = 0
-        while batch := list(islice(load, PUBLISH_RECORDS)):
-            producers.publish(batch)
-            published += len(batch)
-            _wait_for_turn(plan, producers, strikes, _Pace(began, done, len(planned)), published)
-        while not strikes.done():
-            producers.publish([])
-            producers.wait(WAIT_SECONDS)
-        strikes.result()
-    producers.finish()
+def _strike_under_load(run: _Run, load: Iterator[LoadRecord]) -> None:
+    """The programs' faults side by side, and the load spread over them."""
+    producers, ended = run.producers, run.lanes.ended
+    with ThreadPoolExecutor(len(PROGRAMS), thread_name_prefix="strikes") as pool:
+        strikes = run.lanes.strike(pool, seconds_min=run.plan.duration_seconds)
+        try:
+            published = 0
+            while not ended.is_set() and (batch := list(islice(load, PUBLISH_RECORDS))):
+                producers.publish(batch)
+                published += len(batch)
+                _wait_for_turn(run, strikes, published)
+            while not _are_over(strikes):
+                producers.publish([])
+                producers.wait(WAIT_SECONDS)
+        except BaseException:
+            ended.set()
+            raise
+        for each in strikes:
+            each.result()
+    if not ended.is_set():
+        producers.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    began: float
-    done: list[float]
-    planned: int
-
-    def share(self) -> float:
-        """How much of all faults is done by now, the one that is under way by its expected part."""
-        count = len(self.done)
-        known = count >= FAULTS_KNOWN
-        each = (self.done[-1] - self.began) / count if known else SECONDS_A_FAULT
-        last = self.done[-1] if self.done else self.began
-        # Ever slower and never at an end: what takes long must still have something to do.
-        running = 1 - 0.5 ** ((time.monotonic() - last) / each)
-        return float((count + running) / self.planned)
+def _wait_for_turn(run: _Run, strikes: list[Future[None]], published: int) -> None:
+    until = time.monotonic() + TURN_SECONDS_MAX
+    while (
+        time.monotonic() < until
+        and not run.lanes.ended.is_set()
+        and not _are_over(strikes)
+        and published > run.plan.events * run.lanes.share()
+    ):
+        run.producers.wait(WAIT_SECONDS)
 
 
-def _wait_for_turn(
-    plan: ChaosPlan, producers: Producers, strikes: Future[None], pace: _Pace, published: int
-) -> None:
-    while not strikes.done() and published > plan.events * pace.share():
-        producers.wait(WAIT_SECONDS)
+def _are_over(strikes: list[Future[None]]) -> bool:
+    return all(each.done() for each in strikes)
 
 
-def _finish(report: ChaosReport, stack: LocalStack, progress: Progress, say: Callable[[str], None]) -> bool:
+def _finish(run: _Run) -> bool:
     """Until workers have answered all that is in the log, and nobody adds to it any more. Whether they have."""
+    stack, report = run.stack, run.report
     with report.timed("drain"):
-        drained = _drain(report, stack.settings, progress)
+        drained = _drain(report, stack.settings, run.progress)
         for state in stack.states():
-            if state.name.startswith(("scheduler-", "late-lane-")):
+            if state.name.startswith(("scheduler-", "late-lane-", "payments-")):
                 stack.keep_down(state.name)
                 stack.child(state.name).stop()
-        drained = drained and _drain(report, stack.settings, progress)
-    say(f"{'drained' if drained else 'not drained'} in {report.seconds['drain']} s")
+        drained = drained and _drain(report, stack.settings, run.progress)
+    run.say(f"{'drained' if drained else 'not drained'} in {report.seconds['drain']} s")
     return drained
 
 
@@ -253,28 +276,17 @@ def _drain(report: ChaosReport, settings: Settings, progress: Progress) -> bool:
     return True
 
 
-def _refusals(report: ChaosReport, logs: Path) -> None:
-    """A program that refuses to go on, or that fails an assertion, has noticed that something is wrong."""
-    for log in sorted(logs.glob("*.log*")):
-        with log.open(errors="replace") as lines:
-            for line in lines:
-                if any(sign in line for sign in NOTICED):
-                    report.differ(f"{log.name}: {line.strip()[:500]}")
-
-
-def _compare(
-    report: ChaosReport,
-    settings: Settings,
-    producers: Producers,
-    audit: Callable[[Settings], Audited],
-    say: Callable[[str], None],
-) -> None:
-    with report.timed("reconcile"):
-        reconciled = reconcile(settings, sink_wait_seconds=SINK_WAIT_SECONDS, progress=say)
-    say("auditing the raw log")
-    with report.timed("audit"):
-        audited = audit(settings)
-        missing, report.arrived_twice, unknown = log_differences(settings, producers.sent)
+def _compare(run: _Run, audit: Callable[[Settings], Audited]) -> None:
+    report, settings = run.report, run.stack.settings
+    run.stage = "audit"
+    run.say("auditing the raw log")
+    with report.timed("audit"), ThreadPoolExecutor(1, thread_name_prefix="audit") as pool:
+        auditing = pool.submit(audit, settings)
+        with report.timed("reconcile"):
+            reconciled = reconcile(settings, sink_wait_seconds=SINK_WAIT_SECONDS, progress=run.say)
+        audited = auditing.result()
+    with report.timed("log"):
+        missing, report.arrived_twice, unknown = log_differences(settings, run.producers.sent)
     report.records, report.accounts = reconciled.records, reconciled.accounts
     report.outcomes, report.statements = reconciled.outcomes, audited.statements
     report.credits_charged = Decimal(reconciled.charged_micros).scaleb(-6)
@@ -283,8 +295,10 @@ def _compare(
         report.differ(f"{missing} records that were acknowledged are not in the log", missing)
     if unknown:
         report.differ(f"{unknown} records of the log were sent by nobody", unknown)
-    if report.arrived_twice > report.resent:
-        report.differ(f"{report.arrived_twice} records are in the log twice, {report.resent} were sent again")
+    if report.arrived_twice > run.producers.resent:
+        report.differ(
+            f"{report.arrived_twice} records are in the log twice, {run.producers.resent} were sent again"
+        )
 
 
 def _take_differences(report: ChaosReport, reconciled: Report, audited: Audited) -> None:
@@ -306,25 +320,21 @@ def _without_ticks(outcomes: Mapping[str, int]) -> dict[str, int]:
     return {name: number for name, number in outcomes.items() if name != "tick"}
 
 
-def _describe_faults(report: ChaosReport, striker: Striker, progress: Progress, end: float) -> None:
+def _describe_faults(report: ChaosReport, struck: list[Struck], progress: Progress) -> None:
     by_kind: dict[str, list[float]] = {}
-    for struck in striker.struck:
-        took = recovery(progress, struck)
-        phase = struck.fault.phase.value if struck.fault else "anywhere"
+    report.by_phase, report.struck, report.recovery = {}, [], {}
+    for each in struck:
+        took = recovery(progress, each)
+        phase = each.fault.phase.value if each.fault else "anywhere"
         kinds = report.by_phase.setdefault(phase, {})
-        kinds[struck.kind.value] = kinds.get(struck.kind.value, 0) + 1
+        kinds[each.kind.value] = kinds.get(each.kind.value, 0) + 1
         if took is not None:
-            by_kind.setdefault(struck.kind.value, []).append(took)
-        report.zombies += bool(struck.went_elsewhere)
-        report.struck.append(_as_json(struck, phase, took))
+            by_kind.setdefault(each.kind.value, []).append(took)
+        report.struck.append(_as_json(each, phase, took))
+    report.zombies = sum(bool(each.went_elsewhere) for each in struck)
     everything = [took for times in by_kind.values() for took in times]
     for kind, times in sorted({**by_kind, "all": everything}.items()):
-        report.recovery[kind] = _quantiles(times)
-    report.standstill = {
-        program: round(progress.longest_standstill(program, end), 1) for program in ("worker", "sink")
-    }
-    for missed in striker.missed:
-        report.differ(f"not struck: {missed}")
+        report.recovery[kind] = quantiles(times)
 
 
 def _as_json(struck: Struck, phase: str, took: float | None) -> dict[str, Any]:
@@ -337,11 +347,3 @@ def _as_json(struck: Struck, phase: str, took: float | None) -> dict[str, Any]:
         "went_elsewhere": struck.went_elsewhere,
         "recovered_seconds": None if took is None else round(took, 2),
     }
-
-
-def _quantiles(times: list[float]) -> dict[str, float]:
-    ordered = sorted(times)
-    if not ordered:
-        return {"count": 0}
-    places = {"p50": len(ordered) // 2, "p99": len(ordered) * 99 // 100, "max": len(ordered) - 1}
-    return {"count": len(ordered), **{name: round(ordered[place], 2) for name, place in places.items()}}

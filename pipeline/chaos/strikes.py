@@ -1,12 +1,14 @@
 """Strikes a program inside a phase: leaves the order, waits until a process stands there, strikes, lets it go.
 
 A strike counts when the process that took the order was alive and still held in its phase when it was struck.
+Programs are struck side by side, each by one thread; a server is struck by one of them at a time.
 """
 
 import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,13 +18,16 @@ import psutil
 
 from pipeline.chaos.plan import AFTER_ASSIGNMENT, ChaosPlan, Fault, Kind
 from pipeline.chaos.progress import Progress
-from pipeline.crash_points import NO_PARTITION, Phase
+from pipeline.chaos.starving import full_disk, read_only
+from pipeline.crash_points import NO_PARTITION, PROGRAMS, Phase
+from pipeline.kafka import topic_name
 from pipeline.local.child import Child
 from pipeline.local.stack import LocalStack
+from schemas.topics import IDENTITIES
 
 POLL_SECONDS: Final = 0.01
-REACH_SECONDS_MAX: Final = 45
-"""For any process of the program to come into the phase."""
+REACH_SECONDS_MAX: Final = 90
+"""For any process of the program to come into the phase; on top of an outage of ClickHouse, which others may make."""
 NUDGE_SECONDS: Final = 15
 """So often a member is struck, where a phase is only reached when partitions are given out."""
 TRIES_MAX: Final = 3
@@ -30,10 +35,18 @@ STOP_SECONDS_MAX: Final = 10
 """For the system to show a stopped or killed process as such."""
 ELSEWHERE_SECONDS_MAX: Final = 20
 """For a stopped process's partition to go on with another owner: its session, fence and load."""
-SCHEDULER_PAUSE_SECONDS: Final = 3
+ALONE_PAUSE_SECONDS: Final = 3
+"""For a program whose progress is not watched."""
+WATCHED: Final = frozenset({"worker", "sink"})
+"""Programs whose progress shows that a fault is over."""
+ADDED_SECONDS: Final = 8
+"""How long a member more is there."""
+DISK_SECONDS: Final = 3
+"""How long a worker's disk refuses."""
 SERVER_PAUSE_SECONDS: Final = 8
 """Longer than the sessions of workers and sinks."""
-SERVER_START_SECONDS_MAX: Final = 90
+SERVER_START_SECONDS_MAX: Final = 300
+"""For a broker that reads its log anew after a crash."""
 REMOVED_SECONDS: Final = 10
 """How long a member is missing."""
 REBALANCE_SECONDS: Final = 3
@@ -79,6 +92,7 @@ class Striker:
         self._progress = progress
         self._chance = Random(plan.seed + 1)  # noqa: S311  (a run must repeat, not be secret)
         self._stopped: list[Child] = []
+        self._servers = {name: threading.Lock() for name in ("kafka", "clickhouse")}
         self.struck: list[Struck] = []
         self.missed: list[str] = []
 
@@ -106,37 +120,46 @@ class Striker:
     def _strike(self, fault: Fault) -> None:
         if fault.kind in NEED_OTHERS:
             self._wait_for_members(fault.phase.program)
-        held, name, child, partition = self._reached(fault.phase)
-        at = time.monotonic()
-        try:
-            elsewhere = self._hit(fault, name, child, held, partition)
-        finally:
-            held.unlink(missing_ok=True)
-        self.struck.append(
-            Struck(
-                fault=fault,
-                kind=fault.kind,
-                process=name,
-                pid=child.pid,
-                partition=partition,
-                at=at,
-                went_elsewhere=elsewhere,
-            )
+        with self._alone(fault.kind.server):
+            held, name, child, partition = self._reached(fault.phase)
+            at = time.monotonic()
+            try:
+                elsewhere = self._hit(fault, name, child, held, partition)
+            finally:
+                held.unlink(missing_ok=True)
+        struck = Struck(
+            fault=fault,
+            kind=fault.kind,
+            process=name,
+            pid=child.pid,
+            partition=partition,
+            at=at,
+            went_elsewhere=elsewhere,
         )
-        struck = self.struck[-1]
-        if self._chance.random() < PATIENT_SHARE and _program(struck) != "scheduler":
+        self.struck.append(struck)
+        if self._chance.random() < PATIENT_SHARE and _program(struck) in WATCHED:
             _wait_for(lambda: recovery(self._progress, struck) is not None, RECOVERY_SECONDS_MAX)
+
+    @contextmanager
+    def _alone(self, server: str | None) -> Generator[None, None, None]:
+        """Whoever strikes a server waits for its turn before a process stands in its phase, where it may not stay."""
+        if server is None:
+            yield
+            return
+        with self._servers[server]:
+            yield
 
     def _reached(self, phase: Phase) -> tuple[Path, str, Child, int]:
         """The process that took the order: its file, name, handle and partition."""
         order = self._orders / phase
         order.touch()
-        until = time.monotonic() + REACH_SECONDS_MAX
+        seconds_max = REACH_SECONDS_MAX + self._plan.outage_seconds
+        until = time.monotonic() + seconds_max
         nudge_at = time.monotonic()
         while not (taken := list(self._orders.glob(f"{phase}.*"))):
             now = time.monotonic()
             if now > until:
-                raise NotReachedError(f"no process came into it within {REACH_SECONDS_MAX} s")
+                raise NotReachedError(f"no process came into it within {seconds_max:.0f} s")
             if phase in AFTER_ASSIGNMENT and now >= nudge_at:
                 nudge_at = now + NUDGE_SECONDS
                 self._nudge(phase)
@@ -192,27 +215,36 @@ class Striker:
         ]
 
     def _hit(self, fault: Fault, name: str, child: Child, held: Path, partition: int) -> bool | None:
-        if fault.kind.server is not None:
-            self._hit_server(fault.kind, fault.kind.server, held)
-        elif fault.kind is Kind.PAUSE:
-            return self._pause(fault.phase.program, child, held, partition)
-        elif fault.kind is Kind.REBALANCE:
-            self._rebalance(fault.phase.program, name, held)
-        elif fault.kind is Kind.REMOVE:
-            self._remove(name, child, held)
-        else:
-            child.signal(signal.SIGKILL if fault.kind is Kind.KILL else signal.SIGTERM)
-            if fault.kind is Kind.KILL:
+        program = fault.phase.program
+        match fault.kind:
+            case Kind.PAUSE:
+                return self._pause(program, child, held, partition)
+            case Kind.REBALANCE:
+                self._rebalance(program, name, held)
+            case Kind.REMOVE:
+                self._remove(name, child, held)
+            case Kind.ADD:
+                self._add(program, held)
+            case Kind.DISK_FULL | Kind.DISK_READ_ONLY:
+                self._starve(fault.kind, child, held, partition)
+            case Kind.KILL:
+                child.signal(signal.SIGKILL)
                 _wait_for(lambda: child.exit_code() is not None, STOP_SECONDS_MAX)
-            _let_go(held)
+                _let_go(held)
+            case Kind.TERM:
+                child.signal(signal.SIGTERM)
+                _let_go(held)
+            case kind:
+                assert kind.server is not None
+                self._hit_server(kind, kind.server, held)
         return None
 
     def _pause(self, program: str, child: Child, held: Path, partition: int) -> bool | None:
         self._stop(child)
         _let_go(held)
         try:
-            if program == "scheduler":
-                time.sleep(SCHEDULER_PAUSE_SECONDS)
+            if program not in WATCHED:
+                time.sleep(ALONE_PAUSE_SECONDS)
                 return None
             stopped_at, partitions = time.monotonic(), [partition] if partition != NO_PARTITION else []
             return _wait_for(
@@ -254,6 +286,23 @@ class Striker:
         finally:
             self._stack.keep_up(name)
 
+    def _add(self, program: str, held: Path) -> None:
+        name = self._stack.add(program)
+        try:
+            time.sleep(REBALANCE_SECONDS)
+            _let_go(held)
+            time.sleep(ADDED_SECONDS)
+        finally:
+            self._stack.keep_down(name)
+            self._stack.child(name).signal(signal.SIGTERM)
+
+    def _starve(self, kind: Kind, child: Child, held: Path, partition: int) -> None:
+        settings = self._stack.settings
+        files = settings.home / "identities" / topic_name(settings.kafka, IDENTITIES) / str(partition)
+        with full_disk(child.pid) if kind is Kind.DISK_FULL else read_only(files):
+            _let_go(held)
+            time.sleep(DISK_SECONDS)
+
     def _hit_server(self, kind: Kind, server: str, held: Path) -> None:
         child = self._stack.child(server)
         match kind:
@@ -268,9 +317,14 @@ class Striker:
                 _let_go(held)
                 time.sleep(self._plan.outage_seconds)
                 self._stack.keep_up(server)
-            case Kind.KAFKA_RESTART:
+            case Kind.KAFKA_RESTART | Kind.CLICKHOUSE_RESTART:
                 child.signal(signal.SIGTERM)
                 _let_go(held)
+                _wait_for(lambda: child.exit_code() is not None, SERVER_START_SECONDS_MAX)
+            case Kind.KAFKA_FULL | Kind.CLICKHOUSE_FULL:
+                with full_disk(child.pid):
+                    _let_go(held)
+                    _wait_for(lambda: child.exit_code() is not None, SERVER_PAUSE_SECONDS)
             case _:
                 child.kill()
                 _let_go(held)
@@ -282,9 +336,9 @@ class Striker:
 
 
 def recovery(progress: Progress, struck: Struck) -> float | None:
-    """Seconds until the struck partitions went on; None while they have not, and for a scheduler."""
+    """Seconds until the struck partitions went on; None while they have not, and for what is not watched."""
     program = _program(struck)
-    if program == "scheduler":
+    if program not in WATCHED:
         return None
     # A server is everybody's.
     of_one = struck.partition != NO_PARTITION and struck.kind.server is None
@@ -292,9 +346,9 @@ def recovery(progress: Progress, struck: Struck) -> float | None:
 
 
 def _program(struck: Struck) -> str:
-    """Whose progress shows that it is over; the workers' for a server that was struck in a scheduler's phase."""
-    program = struck.process.partition("-")[0]
-    return "worker" if program == "scheduler" and struck.kind.server is not None else program
+    """Whose progress shows that it is over; the workers' for a server that was struck in a phase of others."""
+    program = next(program for program in PROGRAMS if struck.process.startswith(program))
+    return "worker" if program not in WATCHED and struck.kind.server is not None else program
 
 
 def _let_go(held: Path) -> None:

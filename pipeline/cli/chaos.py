@@ -31,6 +31,9 @@ def chaos(
         list[str] | None, typer.Option(help="Only in this phase; several times for several")
     ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind of fault; several times")] = None,
+    report_path: Annotated[
+        Path | None, typer.Option("--report", help="JSON file that is rewritten as the run goes on")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout")] = False,
 ) -> None:
     """Kill, stop and restart every program in each of its phases under load, then account for every record.
@@ -62,9 +65,13 @@ def chaos(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_once)
     home = Path(tempfile.mkdtemp(prefix="creditstream-chaos-"))
+    report_path = report_path or home / "report.json"
     say(f"{plan.faults} faults over {plan.events} events, seed {plan.seed}, in {home}")
+    base_ms = int(time.time() * 1000)  # noqa: TID251  (the one reading)
     try:
-        report = run_chaos(plan, home, base_ms=int(time.time() * 1000), audit=audit, say=say)  # noqa: TID251  (the one reading)
+        report = run_chaos(plan, home, base_ms=base_ms, audit=audit, say=say, keep=_keeper(report_path))
+    except ValueError as error:  # A kind that strikes nothing of a phase.
+        raise CliError(Exit.USAGE, str(error)) from error
     except LocalStackError as error:
         raise CliError(
             Exit.FAILED, "the local stack could not start", why=str(error), next_step="creditstream doctor"
@@ -100,6 +107,18 @@ def _auditor() -> Callable[..., Any]:
     return audit
 
 
+def _keeper(path: Path) -> Callable[["ChaosReport"], None]:
+    """Rewrites the report's file, whole or not at all."""
+    import orjson
+
+    def keep(report: "ChaosReport") -> None:
+        beside = path.with_suffix(".new")
+        beside.write_bytes(orjson.dumps(_as_json(report), default=str, option=orjson.OPT_INDENT_2))
+        beside.replace(path)
+
+    return keep
+
+
 def _remove(home: Path) -> None:
     import shutil
 
@@ -126,8 +145,10 @@ def _write(report: "ChaosReport") -> None:
         (kind, *(times.get(name, "") for name in columns)) for kind, times in report.recovery.items()
     ]
     write_table(("fault", *columns), recovered, title="Seconds from the fault to the next commit")
+    taken = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sorted(report.memory_max_bytes.items()))
     write(
         f"Longest standstill of a partition: {report.standstill} s. Restarts: {sum(report.restarts.values())}.\n"
+        f"Most memory of one process, in MB: {taken}.\n"
     )
     write(
         f"{report.published} records published, {report.resent} sent again after a timeout, "

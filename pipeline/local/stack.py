@@ -27,6 +27,8 @@ from pipeline.settings import Settings, child_environment
 
 DISK_BYTES_MIN: Final = 1_000_000_000
 """Free before a start: a full disk damages the broker's log."""
+SPARE: Final = "spare"
+"""In place of the number of a program that is added for a while."""
 PIPELINE_COMMAND: Final = (sys.executable, "-m", "pipeline")
 
 
@@ -110,6 +112,13 @@ class LocalStack:
     def keep_up(self, name: str) -> None:
         """Ends `keep_down`."""
         self._running.keep_up(name)
+
+    def add(self, kind: str) -> str:
+        """Start one more program of this kind than was chosen, for a while; its name, for `keep_down` and its end."""
+        name = f"{kind}-{SPARE}"
+        stage = self._running.child(f"{kind}-1").program.stage
+        self._running.start(self._pipeline_program(kind, SPARE, stage=stage))
+        return name
 
     def states(self) -> tuple[ChildState, ...]:
         return self._running.states()
@@ -253,7 +262,7 @@ class LocalStack:
         self._running.wait_until(program.name, program.healthy)
         self._done(f"Gateway http://{LOOPBACK}:{gateway.port}", began)
 
-    def _pipeline_program(self, kind: str, number: int, *, stage: int) -> Program:
+    def _pipeline_program(self, kind: str, number: int | str, *, stage: int) -> Program:
         metrics = free_port()
         return Program(
             name=f"{kind}-{number}",

@@ -12,17 +12,24 @@ from pipeline.cli.output import write_json
 from pipeline.crash_points import Phase
 from tests.e2e.audit import audit_log
 
-SHORT = (Kind.KILL, Kind.TERM, Kind.PAUSE, Kind.REBALANCE, Kind.KAFKA_KILL, Kind.CLICKHOUSE_KILL)
+SHORT = (
+    Kind.KILL, Kind.TERM, Kind.PAUSE, Kind.REBALANCE, Kind.KAFKA_KILL, Kind.CLICKHOUSE_KILL, Kind.CLICKHOUSE_FULL,
+    Kind.DISK_FULL, Kind.DISK_READ_ONLY,
+)  # fmt: skip
 """What is over soon: removals and outages need their time."""
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(480)
 def test_a_strike_in_every_phase_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    plan = ChaosPlan(events=12_000, faults=len(Phase), accounts=200, seed=4, kinds=SHORT)
+    plan = ChaosPlan(events=8000, faults=len(Phase), accounts=200, seed=4, kinds=SHORT, hour_seconds=5)
     lines: list[str] = []
+    kept: list[str] = []
 
-    report = run_chaos(plan, tmp_path, base_ms=int(time.time() * 1000), audit=audit_log, say=lines.append)
+    report = run_chaos(
+        plan, tmp_path, base_ms=int(time.time() * 1000), audit=audit_log, say=lines.append,
+        keep=lambda so_far: kept.append(so_far.stage),
+    )  # fmt: skip
 
     assert report.differences == [], lines
     assert report.equal
@@ -30,4 +37,14 @@ def test_a_strike_in_every_phase_loses_nothing_and_doubles_nothing(tmp_path: Pat
     answers = {"metered", "denied", "duplicate", "dead_letter", "accepted", "refused", "tick"}
     assert answers <= report.outcomes.keys()
     assert report.statements > 0
+    assert {
+        "worker",
+        "sink",
+        "payments",
+        "late-lane",
+        "kafka",
+        "clickhouse",
+    } <= report.memory_max_bytes.keys()
+    assert kept[0] == "faults"
+    assert kept[-1] == "finished"
     write_json(_as_json(report))  # As the command does.

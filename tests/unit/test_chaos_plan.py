@@ -3,8 +3,8 @@
 from collections import Counter
 
 from pipeline.chaos import ChaosPlan
-from pipeline.chaos.plan import Kind, faults
-from pipeline.crash_points import Phase
+from pipeline.chaos.plan import Kind, faults, lanes
+from pipeline.crash_points import PROGRAMS, Phase
 
 
 def test_a_seed_gives_the_same_faults_again_and_another_seed_others() -> None:
@@ -23,6 +23,21 @@ def test_every_program_is_struck_in_every_way() -> None:
     assert {fault.kind for fault in chosen} == set(Kind)
     for phase in Phase:
         assert {Kind.KILL, Kind.PAUSE, Kind.TERM} <= {each.kind for each in chosen if each.phase is phase}
+
+
+def test_each_program_has_its_faults_in_a_lane_of_its_own() -> None:
+    plan = ChaosPlan(events=1000, faults=2 * len(Phase), seed=3)
+    of = lanes(plan)
+    assert set(of) == set(PROGRAMS)
+    assert all(fault.phase.program == program for program, planned in of.items() for fault in planned)
+    assert sum(map(len, of.values())) == plan.faults
+
+
+def test_disks_refuse_where_files_are_written() -> None:
+    chosen = faults(ChaosPlan(events=1000, faults=20 * len(Phase), seed=3))
+    struck = {kind: {each.phase for each in chosen if each.kind is kind} for kind in Kind}
+    assert struck[Kind.DISK_FULL] == {Phase.WORKER_CLOSING}
+    assert struck[Kind.DISK_READ_ONLY] == {Phase.WORKER_CLOSING, Phase.WORKER_CLOSED}
 
 
 def test_where_nobody_could_take_over_nobody_is_removed() -> None:
