@@ -20,8 +20,9 @@ CHECKS = {
     "imports": ["lint-imports"],
     "mypy": ["mypy"],
     "pyright": ["pyright", "--pythonpath", sys.executable],
-    # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares.
-    "tests": ["pytest", "-n", "2", "--dist", "loadfile"],
+    # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares. Long files first,
+    # as their folders come, so that none is left to one worker at the end.
+    "tests": ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"],
     # The core's tests once more, on the core as mypyc compiles it.
     "compiled": ["python", "deploy/compile.py", "--test"],
 }
