@@ -30,7 +30,7 @@ from tests.bench.workload import KEY, PARTITIONS, QUIET
 from tests.stack import wait_until
 from tests.stream_workers import write_settings
 
-OPEN_SECONDS_MAX: Final = 60
+OPEN_SECONDS_MAX: Final = 300
 STOP_SECONDS_MAX: Final = 15
 FLUSH_SECONDS_MAX: Final = 60
 QUEUE_FULL_POLL_SECONDS: Final = 0.1
