@@ -1,6 +1,6 @@
 """Every check, in one list that people, hooks and CI run: `python3 deploy/setup.py test`.
 
-Quick checks come first. All run, whatever fails; the end says which did and how long each took.
+Those that only read the code come first, side by side. All run, whatever fails; the end says which did.
 `python3 deploy/setup.py test ruff mypy` runs only the named.
 """
 
@@ -9,24 +9,29 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-CHECKS = {
+READING = {
+    "mypy": ["mypy"],
+    "pyright": ["pyright", "--pythonpath", sys.executable],
     "ruff": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
     "imports": ["lint-imports"],
-    "mypy": ["mypy"],
-    "pyright": ["pyright", "--pythonpath", sys.executable],
+}
+"""They only read the code; the long ones first."""
+READING_AT_A_TIME = 2
+RUNNING = {
     # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares. Long files first,
     # as their folders come, so that none is left to one worker at the end.
     "tests": ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"],
     # The core's tests once more, on the core as mypyc compiles it.
     "compiled": ["python", "deploy/compile.py", "--test"],
 }
-
+CHECKS = READING | RUNNING
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Any of these looks at the account pages; `tests/browser.py` knows the same names."""
@@ -41,7 +46,11 @@ def main(names: list[str]) -> int:
     began = time.monotonic()
     if not names or "tests" in names:
         find_browser()
-    outcomes = {name: run(name) for name in names or CHECKS}
+    chosen = names or list(CHECKS)
+    reading = [name for name in READING if name in chosen]
+    with ThreadPoolExecutor(READING_AT_A_TIME) as pool:
+        outcomes = dict(zip(reading, pool.map(read, reading), strict=True))
+    outcomes |= {name: run(name) for name in RUNNING if name in chosen}
     print(f"\n{time.monotonic() - began:.0f} s in all")
     failed = [name for name, passed in outcomes.items() if not passed]
     print(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
@@ -75,13 +84,34 @@ def installs(*arguments: str) -> bool:
         return False
 
 
+def read(name: str) -> bool:
+    """Run a check beside others; what it says is shown at its end, in one piece."""
+    tool, *arguments = CHECKS[name]
+    began = time.monotonic()
+    command = [BIN / tool, *arguments]
+    told = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    passed = told.returncode == 0
+    print(
+        f"\n── {name}: {tool} {' '.join(arguments)}\n{told.stdout}{ended(name, began, passed=passed)}",
+        flush=True,
+    )
+    return passed
+
+
 def run(name: str) -> bool:
+    """Run a check that has the machine to itself; what it says is shown at once."""
     tool, *arguments = CHECKS[name]
     print(f"\n── {name}: {tool} {' '.join(arguments)}", flush=True)
     began = time.monotonic()
     passed = subprocess.run([BIN / tool, *arguments], cwd=ROOT, check=False).returncode == 0
-    print(f"── {name}: {'ok' if passed else 'FAILED'} in {time.monotonic() - began:.1f} s", flush=True)
+    print(ended(name, began, passed=passed), flush=True)
     return passed
+
+
+def ended(name: str, began: float, *, passed: bool) -> str:
+    return f"── {name}: {'ok' if passed else 'FAILED'} in {time.monotonic() - began:.1f} s"
 
 
 if __name__ == "__main__":
