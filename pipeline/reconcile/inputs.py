@@ -6,35 +6,49 @@ import orjson
 
 from pipeline.kafka import Message, headers_of
 from schemas.account_command import COMMAND_TYPE_PREFIX, TICK_TYPE
+from schemas.publication import PLAN_CATALOG_TYPE, PRICE_BOOK_TYPE
 
 EVENT: Final = 1
+"""Usage, or what nobody can read."""
 TIME: Final = 2
 """A tick: it only tells the time and has no outcome."""
 CAPTURE: Final = 3
 """A command about usage: of a hold, put back, or corrected. Accepted, it has a metered record beside its result."""
 CAPTURED: Final = 4
 """Such a command whose metered record was seen."""
+COMMAND: Final = 5
+"""Any other command, publications too."""
 
 _KINDS: Final = {
     TICK_TYPE: TIME,
+    PRICE_BOOK_TYPE: COMMAND,
+    PLAN_CATALOG_TYPE: COMMAND,
     **{f"{COMMAND_TYPE_PREFIX}{name}.v1": CAPTURE for name in ("capture", "readmit", "reverse", "rerate")},
 }
-_TICK, _COMMAND = TICK_TYPE.encode(), COMMAND_TYPE_PREFIX.encode()
-_ESCAPE: Final = b"\\u"
+_NAMES: Final = (
+    *[each.encode() for each in (COMMAND_TYPE_PREFIX, TICK_TYPE, PRICE_BOOK_TYPE, PLAN_CATALOG_TYPE)],
+    b"\\u",
+)
 
 
 def kind_of(message: Message) -> int:
-    """EVENT, TIME or CAPTURE. Looked for by name first: parsing every record is not free."""
+    """EVENT, TIME, COMMAND or CAPTURE. Looked for by name first: parsing every record is not free."""
     headers = dict(headers_of(message))
     value = message.value() or b""
     if "ce_type" in headers and not _is_structured(headers):
-        return _KINDS.get(_text(headers["ce_type"]), EVENT)
-    if _COMMAND not in value and _TICK not in value and _ESCAPE not in value:
+        return _kind(_text(headers["ce_type"]))
+    if not any(name in value for name in _NAMES):
         return EVENT
     try:
-        return _KINDS.get(orjson.loads(value)["type"], EVENT)
+        return _kind(orjson.loads(value)["type"])
     except (ValueError, KeyError, TypeError):
         return EVENT
+
+
+def _kind(of_type: object) -> int:
+    if not isinstance(of_type, str):
+        return EVENT
+    return _KINDS.get(of_type, COMMAND if of_type.startswith(COMMAND_TYPE_PREFIX) else EVENT)
 
 
 def _is_structured(headers: dict[str, bytes | None]) -> bool:

@@ -7,22 +7,26 @@
 - each statement adds up, goes on from the one before, and says what the entries that it covers say;
 - an account's last entry, its row of the table, its newest balance in Kafka and in ClickHouse are one amount.
 
+What the broker does not hold any more is not looked at: each topic counts from the moment on that its retention leaves
+whole, so that a deployment of months has no differences for being old.
+
 Memory grows by ten bytes for each record of the partition and by its accounts, their statements and alerts, not
 by its records' size.
 """
 
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from pipeline.reconcile.alerts import Alerts
 from pipeline.reconcile.balances import check_balances
 from pipeline.reconcile.chain import Chains, micros
-from pipeline.reconcile.inputs import CAPTURE, CAPTURED, TIME, kind_of
+from pipeline.reconcile.inputs import CAPTURE, CAPTURED, EVENT, TIME, kind_of
 from pipeline.reconcile.report import Difference, Findings, Kind, PartitionReport
 from pipeline.reconcile.statements import Statements
 from pipeline.reconcile.stored import (
@@ -45,10 +49,20 @@ from schemas.topics import (
     ACCOUNT_EVENTS,
     ACCOUNT_STATEMENTS,
     COMMAND_RESULTS,
+    DEAD_LETTERS,
+    HOUR_MS,
     LEDGER_ENTRIES,
     METERED_RECORDS,
     TOPUP_ORDERS,
+    topics,
 )
+
+RETENTION_MS: Final = {
+    each.name: each.retention_ms for each in topics("", hot_window_hours=0) if each.retention_ms is not None
+}
+"""What every broker of ours keeps at least (`admin.topics` refuses less)."""
+RETENTION_MARGIN_MS: Final = HOUR_MS
+"""For what is deleted while it is compared, and for clocks that differ."""
 
 
 @dataclass(slots=True)
@@ -62,6 +76,10 @@ class PartitionCheck:
     low: int = 0
     since: int = 0
     """Causes before this input offset are not looked at."""
+    now_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    """For what retention has left."""
+    begins: dict[str, int] = field(default_factory=dict[str, int])
+    """By topic, as far as asked: see `_begins`."""
     inputs: bytearray = field(default_factory=bytearray)
     answers: bytearray = field(default_factory=bytearray)
     charges: "array[int]" = field(default_factory=lambda: array("q"))
@@ -109,6 +127,19 @@ class PartitionCheck:
 
     def _is_whole(self, topic: str) -> bool:
         return self.log.start_of(topic, self.table.partition) == 0
+
+    def _begins(self, topic: str) -> int:
+        """The input offset from which on the broker holds all records of a topic."""
+        known = self.begins.get(topic)
+        if known is None:
+            known = self.begins[topic] = self.since if self._is_whole(topic) else self._retained_from(topic)
+        return known
+
+    def _retained_from(self, topic: str) -> int:
+        """Outcomes bear the time of their input or a later one, and what is younger than the retention is there."""
+        at_ms = self.now_ms - RETENTION_MS[topic] + RETENTION_MARGIN_MS
+        end = self.table.next_offset
+        return max(self.since, self.log.offset_at(ACCOUNT_EVENTS, self.table.partition, at_ms, end))
 
     def _records(self, topic: str) -> Iterable[dict[str, Any]]:
         """The records of a topic whose cause is to be looked at."""
@@ -176,14 +207,14 @@ class PartitionCheck:
         elif asked == CAPTURED and outcome != "accepted":
             found = f"a command that was answered {outcome}"
             self._differ(Kind.CHARGE_WITHOUT_CAPTURE, topic, record["offset"], name, "an accepted one", found)
-        elif asked == CAPTURE and outcome == "accepted":
+        elif asked == CAPTURE and outcome == "accepted" and record["offset"] >= self._begins(METERED_RECORDS):
             wanted = "the metered record that an accepted command brings"
             self._differ(Kind.NO_OUTCOME, METERED_RECORDS, record["offset"], name, wanted, "none")
 
     def _compare(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> None:
         """A topic with its table; `look` sees every record of the topic once."""
         stored = self.warehouse.rows(
-            shape, self.table.partition, since=self.since, before=self.table.next_offset
+            shape, self.table.partition, since=self._begins(shape.topic), before=self.table.next_offset
         )
         for wanted, there in beside(self._in_order(shape, look), stored):
             if len(wanted) == len(there) == 1:
@@ -193,10 +224,12 @@ class PartitionCheck:
                 self._pair(shape, wanted, there)
 
     def _in_order(self, shape: Shape, look: Callable[[dict[str, Any]], None]) -> Iterator[Row]:
-        newest = self.since
+        begins = newest = self._begins(shape.topic)
         for record in self._records(shape.topic):
             look(record)
             row = shape.row(record)
+            if row[0] < begins:
+                continue
             if row[0] < newest:
                 found = f"offset {row[0]} after {newest}"
                 self._differ_row(Kind.OUT_OF_ORDER, shape, row, "outcomes in the order of the log", found)
@@ -227,16 +260,22 @@ class PartitionCheck:
             self._differ_row(Kind.ROW_ALTERED, shape, wanted, f"{name} {want}", f"{name} {have}")
 
     def _check_answers(self) -> None:
+        usage = max(self._begins(METERED_RECORDS), self._begins(DEAD_LETTERS))
+        command = max(usage, self._begins(COMMAND_RESULTS))
+        charged = max(usage, self._begins(LEDGER_ENTRIES))
         for place, kind in enumerate(self.inputs):
-            if kind not in {0, TIME} and not self.answers[place]:
-                name = self._name_of(self.low + place)
-                self._differ(Kind.NO_OUTCOME, ACCOUNT_EVENTS, self.low + place, name, "one outcome", "none")
-            if self.charges[place]:
-                name = self._name_of(self.low + place)
+            offset = self.low + place
+            if (
+                kind not in {0, TIME}
+                and not self.answers[place]
+                and offset >= (usage if kind == EVENT else command)
+            ):
+                name = self._name_of(offset)
+                self._differ(Kind.NO_OUTCOME, ACCOUNT_EVENTS, offset, name, "one outcome", "none")
+            if self.charges[place] and offset >= charged:
+                name = self._name_of(offset)
                 found = f"{self.charges[place]} micro-credits more charged than entered"
-                self._differ(
-                    Kind.CHARGE_WITHOUT_ENTRY, LEDGER_ENTRIES, self.low + place, name, "charge = entry", found
-                )
+                self._differ(Kind.CHARGE_WITHOUT_ENTRY, LEDGER_ENTRIES, offset, name, "charge = entry", found)
 
     def _name_of(self, offset: int) -> tuple[str, str]:
         """Account and id of an input record, as far as it has them."""

@@ -104,14 +104,16 @@ class Log:
     def messages(
         self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING, at_a_time: int = READ_RECORDS
     ) -> Iterator[Message]:
-        """All committed records up to the end at the time of reading, in order.
+        """All committed records up to the end at the time of reading, in order; without those that retention takes
+        away meanwhile.
 
         For a few, take one at a time: the client waits `READ_WAIT_SECONDS` for a take to become full.
         """
         low, high = self.bounds(topic, partition)
         if max(low, start) >= high:
             return  # Asking costs a millisecond, waiting for the end of an empty partition a hundred.
-        self._reader.assign([TopicPartition(topic_name(self._kafka, topic), partition, start)])
+        place = TopicPartition(topic_name(self._kafka, topic), partition, max(low, start))
+        self._reader.assign([place])
         stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
         while True:
             batch = self._reader.consume(at_a_time, timeout=READ_WAIT_SECONDS)
@@ -125,11 +127,21 @@ class Log:
             for message in batch:
                 error = message.error()
                 if error is None:
+                    place.offset = (message.offset() or 0) + 1
                     yield message
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's own name for it)
+                elif self._is_end(error, topic, place):
                     return
-                else:
-                    raise KafkaException(error)
+
+    def _is_end(self, error: KafkaError, topic: str, place: TopicPartition) -> bool:
+        """Whether it is the end. What retention has taken away is stepped over. Raises KafkaException for all else."""
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's own name for it)
+            return True
+        low = self.start_of(topic, place.partition)
+        if error.code() != KafkaError._AUTO_OFFSET_RESET or place.offset >= low:  # noqa: SLF001
+            raise KafkaException(error)
+        place.offset = low
+        self._reader.assign([place])
+        return False
 
     def records(self, topic: str, partition: int, *, before: int) -> Iterator[dict[str, Any]]:
         """Our own JSON records whose cause stands before the input offset `before`."""

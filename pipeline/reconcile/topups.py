@@ -64,8 +64,8 @@ class Topups:
     paid: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     chosen: dict[int, int] = field(default_factory=dict[int, int])
     """Caps of choices by their offsets, accepted or not."""
-    known_from: int | None = None
-    """The offset from which on answers are there."""
+    first_result: int | None = None
+    """The offset of the first answer that is there."""
 
     def see(self, message: Message) -> None:
         """The next record of the log: an account's choice has its cap."""
@@ -98,8 +98,8 @@ class Topups:
     def answered(self, result: dict[str, Any]) -> None:
         """The next result: of the provider's answers, and of choices."""
         offset = result["offset"]
-        if self.known_from is None:
-            self.known_from = 0 if self.results_whole else offset
+        if self.first_result is None:
+            self.first_result = offset
         if result["outcome"] != "accepted":
             return
         if result.get("topup"):
@@ -143,6 +143,7 @@ class Topups:
 
     def finish(self) -> None:
         """Everything was read."""
+        known_from = 0 if self.results_whole else self.first_result
         for name, account in sorted(self.accounts.items()):
             missing = len(account.orders) - len(account.highest)
             account.highest += [account.peak, *[account.balance] * missing][:missing]
@@ -150,7 +151,7 @@ class Topups:
                 if order.left >= order.threshold:
                     self._differ(name, order.offset, f"less than {order.threshold} left", str(order.left))
                 self._check_cap(name, account, order)
-                if place and account.orders[place - 1].offset >= (self.known_from or 0):
+                if place and known_from is not None and account.orders[place - 1].offset >= known_from:
                     self._check_crossing(name, account, place)
 
     def _check_cap(self, name: str, account: _Account, order: _Order) -> None:

@@ -11,7 +11,7 @@ from pipeline.clickhouse import Client, open_client
 from pipeline.load import CommandKey, LoadPlan, LoadRecord, generate
 from pipeline.load.record import command, instant
 from pipeline.reconcile import Kind, Report, reconcile
-from pipeline.reconcile.partition import PartitionCheck
+from pipeline.reconcile.partition import RETENTION_MARGIN_MS, RETENTION_MS, PartitionCheck
 from pipeline.reconcile.report import Findings
 from pipeline.reconcile.schedules import check_schedules
 from pipeline.reconcile.table import read_table
@@ -22,6 +22,7 @@ from schemas import topics
 from schemas.account_command import TICK_TYPE
 from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
 from tests.integration import small_pipeline
+from tests.stack import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -425,3 +426,74 @@ def test_what_the_worker_has_not_reached_is_no_difference(deployment: Settings) 
 
 def _key() -> CommandKey:
     return CommandKey(key_id=COMMAND_KEY_ID, secret=bytes.fromhex(COMMAND_SECRET))
+
+
+def test_what_retention_took_away_is_no_difference_and_what_it_leaves_is_looked_for(
+    settings: Settings,
+) -> None:
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 1})})
+    at_ms = time.time_ns() // 1_000_000
+
+    def load() -> Iterator[LoadRecord]:
+        yield from _spending(at_ms)
+        log = Log(settings.kafka)
+        count = len(list(_spending(at_ms)))
+        wait_until("all but the youngest are there", lambda: log.bounds(topics.ACCOUNT_EVENTS, 0)[1] == count)
+        log.close()
+        time.sleep(0.01)  # The broker gives the youngest a time of its own.
+        yield command(_key(), "open", "young", id="open-young", time_ms=at_ms, data={"plan": "starter"})
+
+    small_pipeline.run(settings, load())
+    log, client = Log(settings.kafka), open_client(settings.clickhouse)
+    *_, young = log.messages(topics.ACCOUNT_EVENTS, 0)
+    *_, answer = log.messages(topics.COMMAND_RESULTS, 0)
+    answered, alerts_end = answer.offset() or 0, log.bounds(topics.ACCOUNT_ALERTS, 0)[1]
+    a_week_later = young.timestamp()[1] + RETENTION_MS[topics.COMMAND_RESULTS] - RETENTION_MARGIN_MS
+
+    def named(**clock: int) -> set[Kind]:
+        findings = Findings()
+        table = read_table(log, settings.worker.app_id, 0)
+        PartitionCheck(log, table, Warehouse(client), findings, **clock).run()
+        return set(findings.counts)
+
+    _delete(settings, {topics.COMMAND_RESULTS: answered, topics.ACCOUNT_ALERTS: alerts_end})
+    assert named(now_ms=a_week_later) == set()
+    assert named() == {Kind.NO_OUTCOME, Kind.ROW_UNKNOWN}
+    _delete(settings, {topics.COMMAND_RESULTS: answered + 1})
+    assert named(now_ms=a_week_later) == {Kind.NO_OUTCOME}
+    log.close()
+    client.close()
+
+
+class _CutMeanwhile(Log):
+    """Retention comes between its question where a topic begins and the reading."""
+
+    def __init__(self, settings: Settings, before: int) -> None:
+        super().__init__(settings.kafka)
+        self._settings = settings
+        self._before = before
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        found = super().bounds(topic, partition)
+        _delete(self._settings, {topic: self._before})
+        return found
+
+
+def test_what_retention_takes_away_while_it_is_read_is_stepped_over(deployment: Settings) -> None:
+    log = Log(deployment.kafka)
+    whole = [message.offset() or 0 for message in log.messages(topics.METERED_RECORDS, 0)]
+    log.close()
+    cut = _CutMeanwhile(deployment, before=whole[10])
+    assert [message.offset() for message in cut.messages(topics.METERED_RECORDS, 0)] == whole[10:]
+    cut.close()
+
+
+def _delete(settings: Settings, before: dict[str, int]) -> None:
+    """As retention does: of partition 0 of each topic everything before an offset."""
+    places = [
+        clients.TopicPartition(clients.topic_name(settings.kafka, name), 0, offset)
+        for name, offset in before.items()
+    ]
+    client = clients.admin(settings.kafka)
+    for future in client.delete_records(places).values():
+        future.result(30)
