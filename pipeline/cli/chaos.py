@@ -42,7 +42,7 @@ def chaos(
     auditor that shares no code with the pipeline judge the raw input log. Exit code 6 if anything differs.
     """
     from pipeline.chaos import ChaosPlan, run_chaos
-    from pipeline.chaos.plan import Kind
+    from pipeline.chaos.plan import USUAL_KINDS, Kind
     from pipeline.cli.output import say, write_json
     from pipeline.cli.stack import end_once
     from pipeline.crash_points import Phase
@@ -60,7 +60,7 @@ def chaos(
         duration_seconds=duration,
         outage_seconds=outage_seconds,
         phases=phases,
-        kinds=_chosen(Kind, kind),
+        kinds=_chosen(Kind, kind) if kind else USUAL_KINDS,
     )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_once)

@@ -13,7 +13,7 @@ from pipeline.crash_points import Phase
 from tests.e2e.audit import audit_log
 
 SHORT = (
-    Kind.KILL, Kind.TERM, Kind.PAUSE, Kind.REBALANCE, Kind.KAFKA_KILL, Kind.CLICKHOUSE_KILL, Kind.CLICKHOUSE_FULL,
+    Kind.KILL, Kind.TERM, Kind.PAUSE, Kind.REBALANCE, Kind.KAFKA_KILL, Kind.CLICKHOUSE_KILL,
     Kind.DISK_FULL, Kind.DISK_READ_ONLY,
 )  # fmt: skip
 """What is over soon: removals and outages need their time."""
