@@ -4,8 +4,8 @@ Defaults of librdkafka change between versions, ours must not: what correctness 
 """
 
 import ctypes
-from collections.abc import Iterable
-from typing import Any, Final, Literal, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -41,6 +41,7 @@ __all__ = [
     "Consumer",
     "KafkaError",
     "KafkaException",
+    "Logged",
     "Message",
     "NewTopic",
     "Producer",
@@ -51,6 +52,7 @@ __all__ = [
     "consumer",
     "headers_of",
     "list_offsets",
+    "logged",
     "producer",
     "topic_id",
     "topic_name",
@@ -73,6 +75,24 @@ def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
         return cast("list[tuple[str, bytes | None]]", message.headers() or [])
     except (SystemError, UnicodeDecodeError):  # The first is what its C code makes of the second, mostly.
         return []
+
+
+class Logged(NamedTuple):
+    """One record of the input log as the core reads it (`pipeline.validate.LogRecord`)."""
+
+    offset: int
+    timestamp: int
+    """The broker's append time in ms."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def logged(message: Message) -> Logged:
+    """A record that was read, so that it has an offset."""
+    offset = message.offset()
+    assert offset is not None, f"expected a record of a log, got {message!r}"
+    return Logged(offset, message.timestamp()[1], message.key(), message.value(), headers_of(message))
 
 
 def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **options: Any) -> Producer:

@@ -14,58 +14,67 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from pipeline.settings import MetricsSettings
 
-REGISTRY: Final = CollectorRegistry()
+PREFIX: Final = "creditstream_"
 _LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS: Final = (1, 5, 10, 50, 100, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
 _LOG: Final = logging.getLogger(__name__)
 
 
-def _counter(name: str, words: str, *labels: str) -> Counter:
-    return Counter(f"creditstream_{name}", words, labels, registry=REGISTRY)
+class Register:
+    """Makes the metrics of one registry, all under our prefix. Names have their unit last."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, words, labels, registry=self.registry)
+
+    def gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, words, labels, registry=self.registry)
+
+    def histogram(self, name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, words, labels, buckets=buckets, registry=self.registry)
 
 
-def _gauge(name: str, words: str, *labels: str) -> Gauge:
-    return Gauge(f"creditstream_{name}", words, labels, registry=REGISTRY)
+_OURS: Final = Register()
+REGISTRY: Final = _OURS.registry
 
-
-def _histogram(name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(f"creditstream_{name}", words, labels, buckets=buckets, registry=REGISTRY)
-
-
-WORKER_LAG: Final = _gauge(
+WORKER_LAG: Final = _OURS.gauge(
     "worker_lag_records", "Records of the input log that are not committed yet", "partition"
 )
-WORKER_BATCH: Final = _histogram("worker_batch_records", "Records of one committed batch", _ROWS)
-WORKER_COMMIT: Final = _histogram(
+WORKER_BATCH: Final = _OURS.histogram("worker_batch_records", "Records of one committed batch", _ROWS)
+WORKER_COMMIT: Final = _OURS.histogram(
     "worker_commit_seconds", "From a folded batch to its committed transaction", _SECONDS
 )
-APPEND_TO_BALANCE: Final = _histogram(
+APPEND_TO_BALANCE: Final = _OURS.histogram(
     "append_to_balance_seconds",
     "From the append time of a batch's first record to the commit that makes balances readable: its slowest",
     _LATENCY,
 )
-OUTCOMES: Final = _counter("outcomes", "What became of records, in committed batches", "kind", "reason")
-SINK_LAG: Final = _gauge("sink_lag_records", "Records that are not stored yet", "topic", "partition")
-SINK_BLOCK: Final = _histogram("sink_block_rows", "Rows of one stored block", _ROWS, "table")
-SINK_INSERT: Final = _histogram("sink_insert_seconds", "One insert that ClickHouse took", _SECONDS, "table")
-SINK_REFUSED: Final = _counter(
+OUTCOMES: Final = _OURS.counter("outcomes", "What became of records, in committed batches", "kind", "reason")
+SINK_LAG: Final = _OURS.gauge("sink_lag_records", "Records that are not stored yet", "topic", "partition")
+SINK_BLOCK: Final = _OURS.histogram("sink_block_rows", "Rows of one stored block", _ROWS, "table")
+SINK_INSERT: Final = _OURS.histogram(
+    "sink_insert_seconds", "One insert that ClickHouse took", _SECONDS, "table"
+)
+SINK_REFUSED: Final = _OURS.counter(
     "sink_inserts_failed", "Inserts that ClickHouse did not take; they are repeated", "table"
 )
-APPEND_TO_CLICKHOUSE: Final = _histogram(
+APPEND_TO_CLICKHOUSE: Final = _OURS.histogram(
     "append_to_clickhouse_seconds",
     "From the append time of a block's first record to its insert: its slowest",
     _LATENCY,
     "table",
 )
-TICKS: Final = _counter("scheduler_ticks", "Rounds of ticks that every partition acknowledged")
-LATE_EVENTS: Final = _counter(
+TICKS: Final = _OURS.counter("scheduler_ticks", "Rounds of ticks that every partition acknowledged")
+LATE_EVENTS: Final = _OURS.counter(
     "late_lane_events", "Late usage put back; known: something of the same id stood in ClickHouse", "known"
 )
-PAYMENT_ORDERS: Final = _counter(
+PAYMENT_ORDERS: Final = _OURS.counter(
     "payments_orders", "Questions to the payment provider, by its answer", "answer"
 )
-PAYMENTS_WAITING: Final = _gauge("payments_waiting_orders", "Orders without an answer")
+PAYMENTS_WAITING: Final = _OURS.gauge("payments_waiting_orders", "Orders without an answer")
 
 
 def listen(settings: MetricsSettings, registry: CollectorRegistry = REGISTRY) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
@@ -23,7 +23,7 @@ from pipeline.domain.plans import plans_in_force
 from pipeline.domain.usage import AccountId
 from pipeline.emit import OutRecord
 from pipeline.evidence import wanted
-from pipeline.kafka import Message, headers_of
+from pipeline.kafka import Logged, logged
 from pipeline.metering import Batch, Core, Folded, LogRecord, PartitionView, initial_cursor
 from pipeline.published import plan_catalog
 from pipeline.settings import Settings
@@ -176,25 +176,9 @@ def _add(result: Result, records: int, recorded: "_Run", other: "_Run") -> None:
             result.changed.append(Comparison(account, before, after))
 
 
-class Logged(NamedTuple):
-    """One record of the log, as `pipeline.validate.LogRecord` has it."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-
-
 def _log(reader: DeploymentReader, live: Live) -> Iterator[Logged]:
     messages = reader.messages(ACCOUNT_EVENTS, live.partition, 0, live.cursor.next_offset)
-    return map(_logged, messages)
-
-
-def _logged(message: Message) -> Logged:
-    offset = message.offset()
-    assert offset is not None, "a record that was read has an offset"
-    return Logged(offset, message.timestamp()[1], message.key(), message.value(), headers_of(message))
+    return map(logged, messages)
 
 
 class _Run:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from hashlib import blake2b
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,7 @@ def log_differences(settings: Settings, sent: Iterable[int]) -> tuple[int, int, 
         for message in log.messages(ACCOUNT_EVENTS, partition):
             value = message.value() or b""
             if OWN_SOURCES not in value:
-                headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+                headers = [(name, content or b"") for name, content in kafka.headers_of(message)]
                 found.append(digest(LoadRecord(message.key(), value, tuple(headers))))
     log.close()
     wanted_ids, wanted = _counted(array("Q", sent))

@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Gauge
 
 from pipeline.clickhouse import ClickHouseError, open_client
 from pipeline.kafka import KafkaException, producer
@@ -19,7 +19,7 @@ from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
-from pipeline.telemetry import listen
+from pipeline.telemetry import Register, listen
 from schemas.reconcile_mark import ReconcileMark
 
 _LOG: Final = logging.getLogger(__name__)
@@ -62,20 +62,20 @@ class Metrics:
     """What `/metrics` says, by partition."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._equal = self._gauge("reconcile_equal_up_to_offset", "Before this input offset nothing differs")
-        self._compared = self._gauge("reconcile_compared_up_to_offset", "Compared before this input offset")
-        self._log_end = self._gauge("log_end_offset", "Where the input log ends")
-        self._differences = self._gauge("reconcile_differences", "Differences that stand")
-        self._rounds = self._gauge("reconcile_rounds", "Times that all was compared again")
-        self._at = self._gauge("reconcile_compared_timestamp_seconds", "When it was compared last")
-        self._worker = self._gauge("reconcile_worker_lag_records", "Input records without an answer")
-        self._sink = self._gauge(
-            "reconcile_sink_lag_offsets", "Offsets of outcomes that are not in ClickHouse"
-        )
+        of = Register()
+        self.registry = of.registry
 
-    def _gauge(self, name: str, what: str) -> Gauge:
-        return Gauge(f"creditstream_{name}", what, ["partition"], registry=self.registry)
+        def gauge(name: str, what: str) -> Gauge:
+            return of.gauge(name, what, "partition")
+
+        self._equal = gauge("reconcile_equal_up_to_offset", "Before this input offset nothing differs")
+        self._compared = gauge("reconcile_compared_up_to_offset", "Compared before this input offset")
+        self._log_end = gauge("log_end_offset", "Where the input log ends")
+        self._differences = gauge("reconcile_differences", "Differences that stand")
+        self._rounds = gauge("reconcile_rounds", "Times that all was compared again")
+        self._at = gauge("reconcile_compared_timestamp_seconds", "When it was compared last")
+        self._worker = gauge("reconcile_worker_lag_records", "Input records without an answer")
+        self._sink = gauge("reconcile_sink_lag_offsets", "Offsets of outcomes that are not in ClickHouse")
 
     def tell(self, followed: Followed, mark: ReconcileMark) -> None:
         progress = followed.progress

@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from pipeline.bootstrap import load_core
 from pipeline.boundaries import Boundaries
 from pipeline.evidence import wanted
-from pipeline.kafka import Message, Producer, admin, headers_of, topic_id, topic_name
+from pipeline.kafka import Logged, Producer, admin, logged, topic_id, topic_name
 from pipeline.metering import Batch, Core, PartitionView, initial_cursor
 from pipeline.reconcile.topics import Log
 from pipeline.repair.snapshot import Snapshot, SnapshotError, digest_of, read_snapshot, snapshot_file
@@ -70,16 +70,6 @@ class MadeTable:
     accounts: int
     next_offset: int
     digest: str
-
-
-class _Logged(NamedTuple):
-    """One record of the log, as `pipeline.validate.LogRecord` has it."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
 
 
 def rebuild_table(settings: Settings, partition: int, directory: Path | None) -> MadeTable:
@@ -169,17 +159,12 @@ def _identities(log: Log, core: Core, begun: Snapshot) -> dict[bytes, bytes]:
     }
 
 
-def _log(log: Log, partition: int, start: int, ends: int) -> Iterator[_Logged]:
+def _log(log: Log, partition: int, start: int, ends: int) -> Iterator[Logged]:
     """To memory a slice at a time: past records are read with another client meanwhile."""
     for message in log.messages(ACCOUNT_EVENTS, partition, start=start) if start < ends else ():
         if (message.offset() or 0) >= ends:
             return
-        yield _logged(message)
-
-
-def _logged(message: Message) -> _Logged:
-    offset, timestamp_ms = message.offset() or 0, message.timestamp()[1]
-    return _Logged(offset, timestamp_ms, message.key(), message.value(), headers_of(message))
+        yield logged(message)
 
 
 def _write(settings: Settings, producer: Producer, made: Snapshot, stale: Iterable[bytes]) -> None:

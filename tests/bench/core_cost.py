@@ -23,11 +23,11 @@ import orjson
 
 from pipeline.bootstrap import load_core
 from pipeline.compiled import runs_compiled
+from pipeline.kafka import Logged
 from pipeline.load import CommandKey, LoadPlan, generate
 from pipeline.metering import Batch, Core, Folded, initial_cursor
 from pipeline.settings import Settings
 from tests.bench.measure import RUN_SECONDS_MAX, SOURCE_TREE, ProgramFailedError
-from tests.bench.peers.record import Record
 from tests.bench.peers.state import PartitionState
 from tests.bench.report import Line, Report
 from tests.bench.run import ResultsDifferError, machine
@@ -180,7 +180,7 @@ def cost_of(events: int, accounts: int) -> Cost:
     )
 
 
-def _timed(core: Core, state: PartitionState, records: Sequence[Record]) -> tuple[float, Folded]:
+def _timed(core: Core, state: PartitionState, records: Sequence[Logged]) -> tuple[float, Folded]:
     begun = time.process_time()
     batch = Batch(core, state.view())
     batch.feed(records)
@@ -190,7 +190,7 @@ def _timed(core: Core, state: PartitionState, records: Sequence[Record]) -> tupl
     return seconds, folded
 
 
-def _log(events: int, accounts: int) -> list[Record]:
+def _log(events: int, accounts: int) -> list[Logged]:
     """Plain usage alone: the same decode for all, and every event charged."""
     nothing: dict[str, Any] = dict.fromkeys(
         ("malformed_share", "duplicate_share", "conflict_share", "binary_share", "dry_share", "top_up_share",
@@ -199,7 +199,7 @@ def _log(events: int, accounts: int) -> list[Record]:
     plan = LoadPlan(seed=3, events=events, accounts=accounts, base_ms=START_MS, **nothing)
     key = CommandKey(key_id="bench", secret=bytes.fromhex(SECRET))
     return [
-        Record(offset, START_MS + offset // EVENTS_PER_MS, each.key, each.value, each.headers)
+        Logged(offset, START_MS + offset // EVENTS_PER_MS, each.key, each.value, each.headers)
         for offset, each in enumerate(generate(plan, key))
     ]
 

@@ -14,11 +14,12 @@ from decimal import Decimal
 from heapq import merge
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
 import schemas
+from pipeline.kafka import logged
 from pipeline.reconcile.instants import epoch_ms
 from pipeline.reconcile.topics import Log
 from pipeline.settings import Settings
@@ -99,10 +100,9 @@ def _audit_partition(settings: Settings, partition: int) -> Audited:
         inputs, *others = [stack.enter_context(closing(Log(settings.kafka))) for _ in range(4)]
         said = _Said(others, partition)
         for message in inputs.messages(topics.ACCOUNT_EVENTS, partition):
-            offset = message.offset() or 0
-            headers = cast(list[tuple[str, bytes]], message.headers() or [])
-            accepted_ms = message.timestamp()[1]
-            wanted = auditor.judge(accepted_ms, message.key(), message.value(), headers, offset=offset)
+            record = logged(message)
+            offset = record.offset
+            wanted = auditor.judge(record.timestamp, record.key, record.value, record.headers, offset=offset)
             _compare_outcome(audited, f"partition {partition} offset", offset, _shortened(wanted), said)
         for offset, found in said.rest():
             audited.differ(f"partition {partition} offset {offset}: expected no record, found {found}")

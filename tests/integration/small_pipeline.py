@@ -5,7 +5,6 @@ For tests of what comes after them. One batch a partition, one transaction, one 
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple, cast
 
 from pipeline import kafka as clients
 from pipeline.admin.migrate import migrate
@@ -32,14 +31,6 @@ TABLES = {
     topics.TOPUP_ORDERS: "topup_orders",
     topics.DEAD_LETTERS: "dead_letters",
 }
-
-
-class Logged(NamedTuple):
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
 
 
 def run(settings: Settings, load: Iterable[LoadRecord]) -> None:
@@ -82,20 +73,10 @@ def publish(settings: Settings, load: Iterable[LoadRecord]) -> None:
     assert producer.flush(SECONDS_MAX) == 0
 
 
-def logged(message: clients.Message) -> Logged:
-    return Logged(
-        message.offset() or 0,
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        cast(list[tuple[str, bytes]], message.headers() or []),
-    )
-
-
 def _fold(settings: Settings, partition: int) -> Folded:
     core = load_core(settings)
     reader = Log(settings.kafka)
-    log = [logged(message) for message in reader.messages(topics.ACCOUNT_EVENTS, partition)]
+    log = [clients.logged(message) for message in reader.messages(topics.ACCOUNT_EVENTS, partition)]
     reader.close()
     cursor = initial_cursor(core, "small")
     batch = Batch(

@@ -52,7 +52,7 @@ def work(settings: Settings, *, remembers: bool = True) -> None:
     memory = Loader(settings, core, 0, threading.Event(), Compactor()).load()
     with closing(Log(settings.kafka)) as log:
         messages = log.messages(topics.ACCOUNT_EVENTS, 0, start=memory.cursor.next_offset)
-        records = [small_pipeline.logged(message) for message in messages]
+        records = [clients.logged(message) for message in messages]
     view = memory.view() if remembers else replace(memory.view(), identities={})
     batch = Batch(core, view)
     named = wanted(records, core)

@@ -424,7 +424,7 @@ class Auditor:
         accepted_ms: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes | None]],
         *,
         offset: int | None = None,
     ) -> Verdict:

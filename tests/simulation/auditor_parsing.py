@@ -129,7 +129,7 @@ def need(condition: object, reason: str = "malformed") -> None:
 def parse(
     key: bytes | None,
     value: bytes | None,
-    headers: Sequence[tuple[str, bytes]],
+    headers: Sequence[tuple[str, bytes | None]],
     event_bytes_max: int,
     command_keys: Mapping[str, bytes],
 ) -> UsageClaim | CommandClaim | PublicationClaim | Malformed | None:
@@ -144,12 +144,14 @@ def parse(
         return Malformed(fault.reason)
 
 
-def _event(value: bytes, headers: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
+def _event(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> dict[str, Any]:
     try:
         body = _json(value)
         if any(_is_structured(*header) for header in headers):
             headers = ()
-        attributes = {name[3:]: text.decode() for name, text in headers if name.startswith("ce_")}
+        attributes = {
+            name[3:]: text.decode() for name, text in headers if name.startswith("ce_") and text is not None
+        }
     except (ValueError, RecursionError, InvalidOperation) as error:
         raise NotValidError from error
     event = {**attributes, "data": body} if attributes else body
@@ -157,8 +159,8 @@ def _event(value: bytes, headers: Sequence[tuple[str, bytes]]) -> dict[str, Any]
     return dict(event)
 
 
-def _is_structured(name: str, value: bytes) -> bool:
-    return name == "content-type" and value.decode().lower().startswith("application/cloudevents")
+def _is_structured(name: str, value: bytes | None) -> bool:
+    return name == "content-type" and (value or b"").decode().lower().startswith("application/cloudevents")
 
 
 def _json(value: bytes) -> Any:

@@ -11,12 +11,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipeline.bootstrap import load_core
-from pipeline.kafka import Consumer, Message, Producer, admin, consumer, producer, topic_id, topic_name
+from pipeline.kafka import (
+    Consumer,
+    Logged,
+    Message,
+    Producer,
+    admin,
+    consumer,
+    logged,
+    producer,
+    topic_id,
+    topic_name,
+)
 from pipeline.metering import Batch, Core, Folded, initial_cursor
 from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, encode_cursor, pack_identities
 from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, changelog
-from tests.bench.peers.record import Record, record_of
 from tests.bench.peers.state import PartitionState
 
 BATCH_RECORDS_MAX: Final = 10_000
@@ -91,11 +101,11 @@ class BareLoop:
         produce(rows, encode_cursor(folded.cursor), CURSOR_KEY, partition, None, None, clock)
 
 
-def _by_partition(messages: Sequence[Message]) -> dict[int, list[Record]]:
-    grouped: defaultdict[int, list[Record]] = defaultdict(list)
+def _by_partition(messages: Sequence[Message]) -> dict[int, list[Logged]]:
+    grouped: defaultdict[int, list[Logged]] = defaultdict(list)
     for message in messages:
         assert message.error() is None, message.error()
-        grouped[message.partition() or 0].append(record_of(message))
+        grouped[message.partition() or 0].append(logged(message))
     return grouped
 
 

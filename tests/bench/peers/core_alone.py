@@ -15,11 +15,10 @@ from typing import Final
 import orjson
 
 from pipeline.bootstrap import load_core
-from pipeline.kafka import admin, topic_id, topic_name
+from pipeline.kafka import Logged, admin, logged, topic_id, topic_name
 from pipeline.metering import Batch, Folded, OutRecord, initial_cursor
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS
-from tests.bench.peers.record import Record, record_of
 from tests.bench.peers.state import PartitionState
 from tests.bench.reading import read_to_end
 from tests.bench.results import Results, Sums
@@ -82,14 +81,14 @@ def _metered(records: list[OutRecord]) -> list[bytes]:
     return [each.value for each in records if each.topic == METERED_RECORDS]
 
 
-def _read_input(settings: Settings) -> list[list[Record]]:
-    inputs: list[list[Record]] = [[] for _ in range(settings.kafka.partitions)]
+def _read_input(settings: Settings) -> list[list[Logged]]:
+    inputs: list[list[Logged]] = [[] for _ in range(settings.kafka.partitions)]
     for message in read_to_end(settings.kafka, [ACCOUNT_EVENTS]):
-        inputs[message.partition() or 0].append(record_of(message))
+        inputs[message.partition() or 0].append(logged(message))
     return inputs
 
 
-def _by_turns(inputs: list[list[Record]], size: int) -> Iterator[tuple[int, list[Record]]]:
+def _by_turns(inputs: list[list[Logged]], size: int) -> Iterator[tuple[int, list[Logged]]]:
     for first in range(0, max(map(len, inputs)), size):
         for partition, records in enumerate(inputs):
             if records[first : first + size]:

@@ -9,12 +9,11 @@ from typing import Final, cast
 import faust
 
 from pipeline.bootstrap import load_core
-from pipeline.kafka import admin, topic_id, topic_name
+from pipeline.kafka import Logged, admin, topic_id, topic_name
 from pipeline.metering import Batch, initial_cursor
 from pipeline.settings import Settings
 from pipeline.state import Cursor
 from schemas.topics import ACCOUNT_EVENTS
-from tests.bench.peers.record import Headers, Record
 from tests.bench.peers.state import view_of
 
 TABLE: Final = "accounts"
@@ -69,9 +68,10 @@ def create_app(settings: Settings) -> faust.App:
     return app
 
 
-def _record(message: faust.types.tuples.Message) -> Record:
-    headers = cast("Headers", message.headers or ())  # aiokafka's pairs, whatever Faust's type says.
-    return Record(message.offset, round(message.timestamp * 1000), message.key, message.value, headers)
+def _record(message: faust.types.tuples.Message) -> Logged:
+    # aiokafka's pairs, whatever Faust's type says.
+    headers = cast("list[tuple[str, bytes | None]]", message.headers or [])
+    return Logged(message.offset, round(message.timestamp * 1000), message.key, message.value, headers)
 
 
 if __name__ == "__main__":
