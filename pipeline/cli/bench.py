@@ -48,6 +48,10 @@ def bench(
         _bench_holds(harness, quick=quick, runs=runs, as_json=as_json)
         return
     plan = harness.QUICK if quick else harness.BenchPlan(runs=runs, events=events, accounts=accounts)
+    _bench_speed(harness, plan, as_json=as_json)
+
+
+def _bench_speed(harness: Any, plan: Any, *, as_json: bool) -> None:  # noqa: ANN401  (see `_harness`)
     try:
         report = harness.run_bench(plan, say)
     except harness.ResultsDifferError as error:

@@ -13,7 +13,7 @@ import typer
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
-    from pipeline.chaos import ChaosReport
+    from pipeline.chaos import ChaosPlan, ChaosReport
 
 
 def chaos(
@@ -41,12 +41,10 @@ def chaos(
     Runs a stack of its own in a temporary directory, which is kept when anything differs. Then reconcile and an
     auditor that shares no code with the pipeline judge the raw input log. Exit code 6 if anything differs.
     """
-    from pipeline.chaos import ChaosPlan, run_chaos
+    from pipeline.chaos import ChaosPlan
     from pipeline.chaos.plan import USUAL_KINDS, Kind
     from pipeline.cli.output import say, write_json
-    from pipeline.cli.stack import end_once
     from pipeline.crash_points import Phase
-    from pipeline.local import LocalStackError
 
     audit = _auditor()
     phases = _chosen(Phase, phase)
@@ -62,20 +60,9 @@ def chaos(
         phases=phases,
         kinds=_chosen(Kind, kind) if kind else USUAL_KINDS,
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_once)
     home = Path(tempfile.mkdtemp(prefix="creditstream-chaos-"))
-    report_path = report_path or home / "report.json"
     say(f"{plan.faults} faults over {plan.events} events, seed {plan.seed}, in {home}")
-    base_ms = int(time.time() * 1000)  # noqa: TID251  (the one reading)
-    try:
-        report = run_chaos(plan, home, base_ms=base_ms, audit=audit, say=say, keep=_keeper(report_path))
-    except ValueError as error:  # A kind that strikes nothing of a phase.
-        raise CliError(Exit.USAGE, str(error)) from error
-    except LocalStackError as error:
-        raise CliError(
-            Exit.FAILED, "the local stack could not start", why=str(error), next_step="creditstream doctor"
-        ) from error
+    report = _run(plan, home, audit=audit, keep=_keeper(report_path or home / "report.json"))
     if as_json:
         write_json(_as_json(report))
     else:
@@ -84,6 +71,32 @@ def chaos(
         say(f"Everything is kept in {home}")
         raise typer.Exit(Exit.FINDINGS)
     _remove(home)
+
+
+def _run(
+    plan: "ChaosPlan",
+    home: Path,
+    *,
+    audit: Callable[..., Any],
+    keep: Callable[["ChaosReport"], None],
+) -> "ChaosReport":
+    """A signal ends the stack too. What keeps it from starting is said with the remedy."""
+    from pipeline.chaos import run_chaos
+    from pipeline.cli.output import say
+    from pipeline.cli.stack import end_once
+    from pipeline.local import LocalStackError
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end_once)
+    base_ms = int(time.time() * 1000)  # noqa: TID251  (the one reading)
+    try:
+        return run_chaos(plan, home, base_ms=base_ms, audit=audit, say=say, keep=keep)
+    except ValueError as error:  # A kind that strikes nothing of a phase.
+        raise CliError(Exit.USAGE, str(error)) from error
+    except LocalStackError as error:
+        raise CliError(
+            Exit.FAILED, "the local stack could not start", why=str(error), next_step="creditstream doctor"
+        ) from error
 
 
 def _chosen(closed: Any, names: list[str] | None) -> tuple[Any, ...]:  # noqa: ANN401  (Phase or Kind)

@@ -59,16 +59,11 @@ def set_recipients(
     from pipeline.cli.commanding import checked
     from pipeline.cli.output import say, write_json
     from pipeline.gateway import notification_log
-    from pipeline.gateway.problems import ProblemError
-    from pipeline.gateway.times import zone_of
     from pipeline.notifications.changes import with_recipients
     from schemas.http_api import NotificationsRequest
 
     wanted = checked(NotificationsRequest, recipients=to or [], language=language, time_zone=time_zone)
-    try:
-        zone_of(time_zone)
-    except ProblemError as error:
-        raise CliError(Exit.USAGE, f"expected an IANA time zone, got {time_zone!r}") from error
+    _require_zone(time_zone)
     settings, book = _book()
     record = with_recipients(
         book,
@@ -83,6 +78,16 @@ def set_recipients(
         write_json({"recipients": [each.model_dump() for each in record.recipients]})
     else:
         say(f"Alerts of {account} go to {len(record.recipients)} recipients.")
+
+
+def _require_zone(name: str) -> None:
+    from pipeline.gateway.problems import ProblemError
+    from pipeline.gateway.times import zone_of
+
+    try:
+        zone_of(name)
+    except ProblemError as error:
+        raise CliError(Exit.USAGE, f"expected an IANA time zone, got {name!r}") from error
 
 
 def add_webhook(

@@ -39,15 +39,27 @@ def what_if(
     when it would first have hit its limit. As recorded, it must end exactly where the live table stands; if it does
     not, the exit code is 6. Needs the whole log from its first record on. Writes nothing.
     """
-    from pipeline.cli.output import say, write_json
+    from pipeline.cli.output import write_json
+
+    result = _compared(_changes({"price_book": price_book, "plans": plans}, replaces, since))
+    if as_json:
+        write_json(_as_json(result))
+    else:
+        _write(result, limit)
+    if result.unlike_the_table:
+        raise typer.Exit(Exit.FINDINGS)
+
+
+def _compared(changes: "list[Change]") -> "Result":
+    """Both runs. Raises CliError where there is nothing to compare."""
+    from pipeline.cli.output import say
     from pipeline.settings import Settings
     from pipeline.what_if import LogCutError
     from pipeline.what_if import what_if as compare
     from pipeline.what_if_schedule import NotComparableError
 
-    changes = _changes({"price_book": price_book, "plans": plans}, replaces, since)
     try:
-        result = compare(Settings(), changes, progress=say)
+        return compare(Settings(), changes, progress=say)
     except LogCutError as error:
         raise CliError(
             Exit.REFUSED,
@@ -58,12 +70,6 @@ def what_if(
         ) from error
     except NotComparableError as error:
         raise CliError(Exit.REFUSED, "this version cannot take that place", why=str(error)) from error
-    if as_json:
-        write_json(_as_json(result))
-    else:
-        _write(result, limit)
-    if result.unlike_the_table:
-        raise typer.Exit(Exit.FINDINGS)
 
 
 def _changes(names: dict[str, str], replaces: str, since: str) -> "list[Change]":

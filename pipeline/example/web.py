@@ -1,6 +1,7 @@
 """The service's two channels: pages for people (`/web/…`), JSON for programs (`/api/…`). Same work, same price."""
 
 from base64 import b64encode
+from collections.abc import Callable
 from html import escape
 from typing import Annotated, Any, Final
 
@@ -35,7 +36,7 @@ Key = Annotated[str, Header(alias="Idempotency-Key")]
 
 def create_app(jobs: Jobs) -> FastAPI:
     """The service over HTTP. Its calls run in threads, which share one client."""
-    app = FastAPI(title="Pictures", openapi_url=None)
+    app = FastAPI(title="Pictures", openapi_url=None, exception_handlers=_PROBLEMS)
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -70,10 +71,6 @@ def create_app(jobs: Jobs) -> FastAPI:
     ) -> Response:
         return _answer(channel, jobs.remove_backgrounds(Order(account, channel, key or new_id()), files))
 
-    app.add_exception_handler(CreditsShortError, _short)
-    app.add_exception_handler(HoldRefusedError, _refused)
-    app.add_exception_handler(GatewayAwayError, _away)
-    app.add_exception_handler(PictureError, _no_picture)
     return app
 
 
@@ -108,3 +105,11 @@ def _away(_request: Request, error: Exception) -> Response:
 
 def _no_picture(_request: Request, error: Exception) -> Response:
     return _problem(422, code="no_picture", detail=str(error))
+
+
+_PROBLEMS: Final[dict[int | type[Exception], Callable[[Request, Exception], Response]]] = {
+    CreditsShortError: _short,
+    HoldRefusedError: _refused,
+    GatewayAwayError: _away,
+    PictureError: _no_picture,
+}

@@ -32,9 +32,21 @@ REBALANCE_SLACK_SECONDS: Final = 10
 def create_app(settings: Settings, core: Core, instance_id: str | None = None) -> StreamApp:
     """The Faust app of this deployment; `instance_id` of its member of the group (`membership`). Connects to nothing
     yet. Raises ValueError on options it cannot follow."""
-    kafka, worker = settings.kafka, settings.worker
+    kafka = settings.kafka
     accept_any_header_name()
-    app = StreamApp(
+    app = _configured(settings, instance_id)
+    app.held = Assignment(settings, core)
+    app.source_name = topic_name(kafka, ACCOUNT_EVENTS)
+    app.changelog_name = topic_name(kafka, changelog(settings.worker.app_id))
+    _define_table(app, kafka.partitions)
+    _define_agent(app)
+    return app
+
+
+def _configured(settings: Settings, instance_id: str | None) -> StreamApp:
+    """Every option of Faust's on which something rests."""
+    kafka, worker = settings.kafka, settings.worker
+    return StreamApp(
         topic_name(kafka, worker.app_id),
         broker=[f"batch://{each.strip()}" for each in kafka.bootstrap_servers.split(",")],
         broker_credentials=credentials_of(kafka.client_options),
@@ -66,12 +78,6 @@ def create_app(settings: Settings, core: Core, instance_id: str | None = None) -
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
     )
-    app.held = Assignment(settings, core)
-    app.source_name = topic_name(kafka, ACCOUNT_EVENTS)
-    app.changelog_name = topic_name(kafka, changelog(worker.app_id))
-    _define_table(app, kafka.partitions)
-    _define_agent(app)
-    return app
 
 
 def _define_table(app: StreamApp, partitions: int) -> None:

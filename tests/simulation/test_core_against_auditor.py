@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
@@ -17,6 +17,7 @@ from pipeline.metering import Batch, PartitionView, initial_cursor
 from pipeline.settings import Settings
 from pipeline.state import next_boundary_ms
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
+from tests.builders import Record
 from tests.simulation.auditor import DEAD_LETTER_CLASSES, Auditor, Verdict, rules_from_plan_file
 
 SECRET = "5e" * 32
@@ -25,14 +26,6 @@ START = 1_795_003_200_000
 DAY_MS = 86_400_000
 PLANS = Path(schemas.__file__).parent / "plans" / "2026-01.json"
 TICK = LoadRecord(b"", b'{"specversion":"1.0","type":"org.apimage.tick.v1"}', ())
-
-
-class Logged(NamedTuple):
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
 
 
 @dataclass
@@ -48,7 +41,7 @@ class World:
         self.accounts: dict[bytes, bytes] = {}
         self.identities: dict[bytes, bytes] = {}
 
-    def fold(self, batch: list[Logged]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def fold(self, batch: list[Record]) -> Iterator[tuple[str, dict[str, Any]]]:
         view = PartitionView(
             partition=0,
             cursor=self.cursor,
@@ -76,14 +69,14 @@ class World:
         return [key for _, key in sorted(due)[:limit]]
 
 
-def _log(load: list[LoadRecord], chance: random.Random) -> Iterator[Logged]:
+def _log(load: list[LoadRecord], chance: random.Random) -> Iterator[Record]:
     """Append times that move on by fits and starts, go back now and then, and at the end jump by months."""
     accepted = START
     for offset, record in enumerate(load):
         accepted += chance.choice((0, 0, 1, 7))
-        yield Logged(offset, accepted - chance.choice((0, 0, 0, 3)), *record)
+        yield Record(offset, accepted - chance.choice((0, 0, 0, 3)), *record)
     for days in range(1, 70):
-        yield Logged(len(load) + days, accepted + days * DAY_MS, *TICK)
+        yield Record(len(load) + days, accepted + days * DAY_MS, *TICK)
 
 
 def _said(topic: str, record: dict[str, Any]) -> Verdict | None:
