@@ -50,6 +50,7 @@ __all__ = [
     "abandon",
     "admin",
     "consumer",
+    "drain",
     "headers_of",
     "list_offsets",
     "logged",
@@ -142,6 +143,15 @@ def consumer(kafka: KafkaSettings, *, group_id: str | None = None, **options: An
             **options,
         }
     )
+
+
+def drain(consumer: Consumer, count_max: int, seconds_max: float) -> list[Message]:
+    """What the client has, at most `count_max`; only for the first record or error does it wait so long.
+
+    `consume` with that time waits until it has all of them, at the end of a partition always in vain.
+    """
+    first = consumer.poll(seconds_max)
+    return [] if first is None else [first, *consumer.consume(count_max - 1, 0)]
 
 
 def admin(kafka: KafkaSettings, **options: Any) -> AdminClient:

@@ -6,13 +6,12 @@ position finds the answer to *this* copy: a resend of an old id is answered `dup
 
 import time
 from collections.abc import Collection, Iterator
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import orjson
 
 from pipeline.client.publisher import QUIET
-from pipeline.kafka import OFFSET_BEGINNING, KafkaException, TopicPartition, consumer, topic_name
+from pipeline.kafka import OFFSET_BEGINNING, KafkaException, TopicPartition, consumer, drain, topic_name
 from pipeline.settings import Settings
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 
@@ -92,7 +91,7 @@ class OutcomeReader:
     def stream(self) -> Iterator[Outcome | None]:
         """Outcomes as they come, of everybody's events; None each time when nothing came for a moment."""
         while True:
-            messages = self._consumer.consume(_POLL_RECORDS, _POLL_SECONDS)
+            messages = drain(self._consumer, _POLL_RECORDS, _POLL_SECONDS)
             if not messages:
                 yield None
             for message in messages:
@@ -138,9 +137,7 @@ class OutcomeReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

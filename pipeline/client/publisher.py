@@ -7,7 +7,6 @@ murmur2 decides the partition, as every other producer of this log must.
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from pipeline.client.events import STRUCTURED_MODE
@@ -99,9 +98,7 @@ class Publisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

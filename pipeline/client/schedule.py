@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.client.publisher import QUIET
-from pipeline.kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition, consumer, topic_name
+from pipeline.kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+    consumer,
+    drain,
+    topic_name,
+)
 from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, RESERVED_KEYS, Cursor, decode_cursor
 from schemas.topics import changelog
@@ -67,7 +76,7 @@ class DeploymentReader:
         self._consumer.assign([TopicPartition(topic_name(self._kafka, topic), partition, start)])
         until = time.monotonic() + STALL_SECONDS_MAX
         while time.monotonic() < until:
-            for message in self._consumer.consume(READ_RECORDS, 0.1):
+            for message in drain(self._consumer, READ_RECORDS, 0.1):
                 until = time.monotonic() + STALL_SECONDS_MAX
                 error = message.error()
                 if error is None and (message.offset() or 0) < end:

@@ -11,7 +11,6 @@ import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -158,9 +157,7 @@ class UsageClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _renew(self) -> None:

@@ -1,7 +1,6 @@
 """The service's two channels: pages for people (`/web/…`), JSON for programs (`/api/…`). Same work, same price."""
 
 from base64 import b64encode
-from collections.abc import Callable
 from html import escape
 from typing import Annotated, Any, Final
 
@@ -36,7 +35,8 @@ Key = Annotated[str, Header(alias="Idempotency-Key")]
 
 def create_app(jobs: Jobs) -> FastAPI:
     """The service over HTTP. Its calls run in threads, which share one client."""
-    app = FastAPI(title="Pictures", openapi_url=None, exception_handlers=_PROBLEMS)
+    app = FastAPI(title="Pictures", openapi_url=None)
+    _tell_problems(app)
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -74,6 +74,13 @@ def create_app(jobs: Jobs) -> FastAPI:
     return app
 
 
+def _tell_problems(app: FastAPI) -> None:
+    app.add_exception_handler(CreditsShortError, _short)
+    app.add_exception_handler(HoldRefusedError, _refused)
+    app.add_exception_handler(GatewayAwayError, _away)
+    app.add_exception_handler(PictureError, _no_picture)
+
+
 def _answer(channel: Channel, done: Done) -> Response:
     shown = [f"data:image/png;base64,{b64encode(each).decode()}" for each in done.pictures]
     charged = None if done.charged is None else str(done.charged)
@@ -105,11 +112,3 @@ def _away(_request: Request, error: Exception) -> Response:
 
 def _no_picture(_request: Request, error: Exception) -> Response:
     return _problem(422, code="no_picture", detail=str(error))
-
-
-_PROBLEMS: Final[dict[int | type[Exception], Callable[[Request, Exception], Response]]] = {
-    CreditsShortError: _short,
-    HoldRefusedError: _refused,
-    GatewayAwayError: _away,
-    PictureError: _no_picture,
-}

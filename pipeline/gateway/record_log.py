@@ -12,6 +12,7 @@ from pipeline.kafka import (
     TopicPartition,
     admin,
     consumer,
+    drain,
     producer,
     topic_name,
 )
@@ -45,7 +46,7 @@ def read(settings: Settings, topic: str, take: Callable[[bytes | None], None]) -
     reader.assign([TopicPartition(name, partition, offset) for (name, partition), offset in starts.items()])
     open_ends = len(starts)
     while open_ends:
-        for message in reader.consume(1000, POLL_SECONDS):
+        for message in drain(reader, 1000, POLL_SECONDS):
             error, value = message.error(), message.value()
             if error is None:
                 take(value if isinstance(value, bytes) else None)

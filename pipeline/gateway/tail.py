@@ -19,6 +19,7 @@ from pipeline.kafka import (
     TopicPartition,
     admin,
     consumer,
+    drain,
     list_offsets,
     topic_name,
 )
@@ -86,9 +87,8 @@ class Tail:
     def _follow(self) -> None:
         try:
             while not self._closing.is_set():
-                first = self._consumer.poll(POLL_SECONDS)
-                if first is not None:
-                    self._hand_on([first, *self._consumer.consume(DRAIN_RECORDS, 0)])
+                if messages := drain(self._consumer, DRAIN_RECORDS, POLL_SECONDS):
+                    self._hand_on(messages)
         except BaseException as error:  # noqa: BLE001  (the top of this thread; the process looks at it and ends)
             self.failed = error
 

@@ -51,7 +51,7 @@ def read_stretch(log: Log, progress: PartitionProgress, since: int, *, records_m
     starts = log.offsets_at(OUTCOME_TOPICS, partition, first.timestamp()[1])
     for topic, start in starts.items():
         records[topic], ends_before = _read(
-            log.messages(topic, partition, start=start, at_a_time=1), since, before, records_max
+            log.messages(topic, partition, start=start), since, before, records_max
         )
         before = min(before, ends_before)
     return Stretch(

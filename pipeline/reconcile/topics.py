@@ -6,7 +6,16 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition, consumer, topic_name
+from pipeline.kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+    consumer,
+    drain,
+    topic_name,
+)
 from pipeline.settings import KafkaSettings
 
 OFFSET_BEGINNING: Final = -2
@@ -14,7 +23,7 @@ OFFSET_BEGINNING: Final = -2
 READ_RECORDS: Final = 1000
 """Taken from the client at a time."""
 READ_WAIT_SECONDS: Final = 0.05
-"""The client waits so long to fill up what is taken at a time, also when it has the end already."""
+"""For a record or the end, at a time."""
 LEADER_WAIT_SECONDS_MAX: Final = 5
 """A broker that has just started, or a leader that moves, is asked again for this long."""
 LEADER_POLL_SECONDS: Final = 0.1
@@ -84,7 +93,7 @@ class Log:
 
     def first(self, topic: str, partition: int, start: int = OFFSET_BEGINNING) -> Message | None:
         """The first committed record from an offset on; None where none is there now."""
-        return next(self.messages(topic, partition, start=start, at_a_time=1), None)
+        return next(self.messages(topic, partition, start=start), None)
 
     def newest(self, topic: str, partition: int, key: bytes) -> bytes | None:
         """The last value of a key, read from the end backwards; None where there is none."""
@@ -94,21 +103,16 @@ class Log:
             start = max(low, high - back)
             values = [
                 message.value()
-                for message in self.messages(topic, partition, start=start, at_a_time=1)
+                for message in self.messages(topic, partition, start=start)
                 if message.key() == key
             ]
             if values or start == low:
                 return values[-1] if values else None
             back *= 16
 
-    def messages(
-        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING, at_a_time: int = READ_RECORDS
-    ) -> Iterator[Message]:
+    def messages(self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING) -> Iterator[Message]:
         """All committed records up to the end at the time of reading, in order; without those that retention takes
-        away meanwhile.
-
-        For a few, take one at a time: the client waits `READ_WAIT_SECONDS` for a take to become full.
-        """
+        away meanwhile."""
         low, high = self.bounds(topic, partition)
         if max(low, start) >= high:
             return  # Asking costs a millisecond, waiting for the end of an empty partition a hundred.
@@ -116,7 +120,7 @@ class Log:
         self._reader.assign([place])
         stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
         while True:
-            batch = self._reader.consume(at_a_time, timeout=READ_WAIT_SECONDS)
+            batch = drain(self._reader, READ_RECORDS, READ_WAIT_SECONDS)
             if batch:
                 stalled_at = time.monotonic() + READ_STALL_SECONDS_MAX
             elif time.monotonic() > stalled_at:

@@ -15,6 +15,7 @@ from pipeline.kafka import (
     TopicPartition,
     admin,
     consumer,
+    drain,
     topic_id,
     topic_name,
 )
@@ -87,7 +88,7 @@ class PartitionReader:
         self._consumer.assign([self._place(name, start)])
         while True:
             self._check_wanted()
-            for message in self._consumer.consume(READ_RECORDS_MAX, READ_WAIT_SECONDS):
+            for message in drain(self._consumer, READ_RECORDS_MAX, READ_WAIT_SECONDS):
                 error = message.error()
                 if error is None:
                     yield message

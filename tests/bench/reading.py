@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pipeline.kafka import KafkaError, KafkaException, Message, TopicPartition, consumer, topic_name
+from pipeline.kafka import KafkaError, KafkaException, Message, TopicPartition, consumer, drain, topic_name
 from pipeline.settings import KafkaSettings
 
 READ_RECORDS_MAX: Final = 10_000
@@ -23,7 +23,7 @@ def read_to_end(kafka: KafkaSettings, topics: Sequence[str]) -> Iterator[Message
     unended = {(place.topic, place.partition) for place in places}
     try:
         while unended:
-            for message in reader.consume(READ_RECORDS_MAX, READ_SECONDS):
+            for message in drain(reader, READ_RECORDS_MAX, READ_SECONDS):
                 error = message.error()
                 if error is None:
                     yield message
