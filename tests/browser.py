@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 NONE: Final = (
     "no chromium on this machine: `apt-get install chromium`; the pages were not looked at in a browser"
 )
-_ONLY_VIOLATIONS: Final = {"resultTypes": ["violations"]}
+_RUN: Final = "axe.run({resultTypes: ['violations']}).then(found => found.violations)"
 
 
 def chromium() -> str | None:
@@ -36,9 +36,8 @@ def browser() -> Iterator[Browser]:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds wrong, each as rule and elements."""
-    found: dict[str, Any] = Axe().run(page, options=_ONLY_VIOLATIONS).response
-    return [
-        f"{each['id']}: {'; '.join(node['html'][:160] for node in each['nodes'][:4])}"
-        for each in found["violations"]
-    ]
+    """What axe finds wrong, each as rule and elements. It is put into a page once, for all looks at it."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+    found: list[dict[str, Any]] = page.evaluate(_RUN)
+    return [f"{each['id']}: {'; '.join(node['html'][:160] for node in each['nodes'][:4])}" for each in found]

@@ -13,8 +13,16 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from pipeline.settings import ClickHouseSettings, KafkaSettings, NotifierSettings, Settings
+from pipeline.settings import (
+    ClickHouseSettings,
+    KafkaSettings,
+    NotifierSettings,
+    Settings,
+    SinkSettings,
+    WorkerSettings,
+)
 from tests import stack
+from tests.stream_workers import QUICK
 
 COMMAND_KEY_ID = "test-key"
 COMMAND_SECRET = "5e" * 32
@@ -90,7 +98,9 @@ def own_settings(kafka: KafkaSettings, clickhouse: ClickHouseSettings, home: Pat
     stack.execute(clickhouse, f"CREATE DATABASE {database}")
     yield Settings(
         home=home,
-        kafka=kafka.model_copy(update={"topic_prefix": f"t{name}."}),
+        kafka=kafka.model_copy(update={"topic_prefix": f"t{name}.", "partitions": 2}),
+        worker=WorkerSettings(**QUICK),
+        sink=SinkSettings(**QUICK),
         clickhouse=clickhouse.model_copy(update={"database": database}),
         command_key_id=COMMAND_KEY_ID,
         command_keys={COMMAND_KEY_ID: SecretStr(COMMAND_SECRET)},

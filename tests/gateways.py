@@ -21,11 +21,10 @@ from pipeline.local.ports import free_port
 from pipeline.settings import STATE_FILE, Settings, child_environment
 from schemas.http_api import Scope
 from tests.builders import SQUARE, usage
-from tests.stack import wait_until
+from tests.stack import START_SECONDS_MAX, wait_until
 
-START_SECONDS_MAX: Final = 240
-"""For a gateway beside whatever else starts: on two cores that others use it may take a minute and more."""
-END_SECONDS_MAX: Final = 90
+END_SECONDS_MAX: Final = 30
+"""For a process that is told to: its own shutdown takes at most 20 s (`gateway.shutdown_seconds_max`)."""
 CLOUD_EVENT: Final = {"content-type": "application/cloudevents+json"}
 BATCH: Final = {"content-type": "application/cloudevents-batch+json"}
 

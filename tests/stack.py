@@ -26,6 +26,8 @@ from pipeline.local.ports import free_port
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings, child_environment
 
 START_SECONDS_MAX: Final = 90
+SOON_MISSED: Final = {"group.min.session.timeout.ms": "1000"}
+"""Of the broker: tests that kill a member of a group need not wait six seconds until it is missed."""
 OWNER_PASSWORD: Final = "owner-of-tests"
 ANALYST_PASSWORD: Final = "analyst-of-tests"
 
@@ -50,7 +52,7 @@ def kafka_server(directory: Path, lock: IO[str]) -> Generator[Values, None, None
     environment = child_environment(Settings(home=directory))
     ports = KafkaPorts(broker=free_port(), controller=free_port())
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{ports.broker}")
-    program = kafka_program(directory, ports, environment, jars=ensure_jars())
+    program = kafka_program(directory, ports, environment, jars=ensure_jars(), properties=SOON_MISSED)
     with running(program, directory, lock, lambda: program.healthy() and is_ready(settings)):
         yield {"bootstrap_servers": settings.bootstrap_servers}
 

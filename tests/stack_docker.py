@@ -13,7 +13,7 @@ from pipeline.local.jars import KAFKA_VERSION
 from pipeline.local.kafka_server import BROKER_PROPERTIES, is_ready
 from pipeline.local.ports import free_port
 from pipeline.settings import ClickHouseSettings, KafkaSettings
-from tests.stack import ANALYST_PASSWORD, OWNER_PASSWORD, START_SECONDS_MAX, execute, wait_until
+from tests.stack import ANALYST_PASSWORD, OWNER_PASSWORD, SOON_MISSED, START_SECONDS_MAX, execute, wait_until
 
 CLICKHOUSE_IMAGE: Final = "clickhouse/clickhouse-server:26.8"
 
@@ -39,7 +39,7 @@ def kafka_server(directory: Path, lock: IO[str]) -> Generator[Mapping[str, Any],
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.quorum.voters": "1@127.0.0.1:9093",
     }
-    for name, value in {**BROKER_PROPERTIES, **placed}.items():
+    for name, value in {**BROKER_PROPERTIES, **SOON_MISSED, **placed}.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
     with container:

@@ -8,14 +8,28 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 import orjson
+from pydantic import SecretStr
 
-from pipeline.kafka import Consumer, Producer, TopicPartition, consumer, producer, topic_name
-from pipeline.settings import STATE_FILE, KafkaSettings, Settings, child_environment
+from pipeline.admin.topics import ensure_topics
+from pipeline.kafka import (
+    Consumer,
+    KafkaError,
+    Producer,
+    TopicPartition,
+    consumer,
+    drain,
+    producer,
+    topic_name,
+)
+from pipeline.settings import STATE_FILE, KafkaSettings, Settings, WorkerSettings, child_environment
 from pipeline.state import RESERVED_KEYS
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS, changelog
+from tests import builders
 from tests.stack import wait_until
 
 RUN: Final = """
@@ -24,6 +38,23 @@ from pipeline.stream.worker import run_worker
 run_worker(Settings())
 """
 END_SECONDS_MAX: Final = 15
+QUICK: Final[dict[str, Any]] = {"session_timeout_ms": 3000, "heartbeat_interval_ms": 200}
+"""Of tests' workers: who is killed is missed so soon, and who comes or goes is noticed at once."""
+
+
+def streaming(kafka: KafkaSettings, home: Path, *, partitions: int = 2, **groups: Any) -> Settings:
+    """A deployment of its own on the session's broker, without ClickHouse: topics, workers that notice soon, and
+    commands signed as by `builders`. `groups` are further fields of the settings."""
+    own = {"topic_prefix": f"s{uuid4().hex[:10]}.", "partitions": partitions}
+    chosen: dict[str, Any] = {
+        "worker": WorkerSettings(**QUICK),
+        "command_key_id": builders.KEY_ID,
+        "command_keys": {builders.KEY_ID: SecretStr(builders.SECRET.hex())},
+        **groups,
+    }
+    settings = Settings(home=home, kafka=kafka.model_copy(update=own), **chosen)
+    ensure_topics(settings)
+    return settings
 
 
 def write_settings(settings: Settings) -> None:
@@ -71,6 +102,20 @@ def workers(settings: Settings, *names: str) -> Iterator[list[Worker]]:
         for each in running:
             each.process.kill()
             each.process.wait()
+
+
+@contextmanager
+def program(settings: Settings, kind: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another of the pipeline's programs that is ended with the test. Its settings were written before."""
+    with (settings.home / f"{kind}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", kind], stderr=log, env=child_environment(settings)
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_until_held(settings: Settings, *holders: Worker, seconds_max: float = 30) -> None:
@@ -127,34 +172,45 @@ class Outcomes:
         self.said: list[Said] = []
         self._kafka = kafka
         names = [topic_name(kafka, each) for each in (METERED_RECORDS, COMMAND_RESULTS, DEAD_LETTERS)]
-        options: dict[str, Any] = {"fetch.wait.max.ms": 20}
+        options: dict[str, Any] = {"fetch.wait.max.ms": 20, "enable.partition.eof": True}
         self._consumer: Consumer = consumer(kafka, **options)
-        self._consumer.assign(
-            [TopicPartition(name, partition, 0) for name in names for partition in range(kafka.partitions)]
-        )
+        self._places = [TopicPartition(name, place, 0) for name in names for place in range(kafka.partitions)]
+        self._read_to = {(each.topic, each.partition): 0 for each in self._places}
+        self._consumer.assign(self._places)
 
     def wait_for(self, count: int, seconds_max: float = 40) -> list[Said]:
         """Wait until there are so many outcomes; what came beyond them is there too."""
         until = time.monotonic() + seconds_max
         while len(self.said) < count:
             assert time.monotonic() < until, f"expected {count} outcomes, got {len(self.said)}"
-            self._take(0.2)
+            self._take()
         return self.said
 
-    def settle(self) -> list[Said]:
+    def settle(self, seconds_max: float = 40) -> list[Said]:
         """Read to the end that the topics have now."""
-        while self._take(0.5):
-            pass
+        ends = {
+            (each.topic, each.partition): self._consumer.get_watermark_offsets(each, timeout=10)[1]
+            for each in self._places
+        }
+        until = time.monotonic() + seconds_max
+        while behind := {place: end for place, end in ends.items() if self._read_to[place] < end}:
+            assert time.monotonic() < until, f"expected to read to {behind}, got to {self._read_to}"
+            self._take()
         return self.said
 
-    def _take(self, seconds: float) -> int:
-        messages = self._consumer.consume(5000, seconds)
-        for message in messages:
-            assert message.error() is None, message.error()
+    def _take(self) -> None:
+        """What is there; a tenth of a second is waited for the first record only."""
+        for message in drain(self._consumer, 5000, 0.1):
+            place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                self._read_to[place] = offset
+                continue
+            self._read_to[place] = offset + 1
             body = orjson.loads(message.value() or b"")
-            topic = (message.topic() or "").removeprefix(self._kafka.topic_prefix)
+            topic = place[0].removeprefix(self._kafka.topic_prefix)
             self.said.append(Said(topic, body["partition"], body["offset"], body))
-        return len(messages)
 
 
 def assert_each_offset_once(said: list[Said], sent: int) -> None:
@@ -175,7 +231,7 @@ def read_table(settings: Settings) -> dict[bytes, bytes]:
     reader.assign(places)
     ended: set[int] = set()
     while len(ended) < len(places):
-        for message in reader.consume(5000, 0.2):
+        for message in drain(reader, 5000, 0.2):
             if message.error() is not None:
                 ended.add(message.partition() or 0)
             elif not (message.key() or b"").startswith(RESERVED_KEYS):

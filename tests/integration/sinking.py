@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.clickhouse import Client
 from pipeline.kafka import Producer, admin, producer, topic_id, topic_name
 from pipeline.settings import Settings, child_environment
 from pipeline.sink.insert import TABLES
+from pipeline.sink.worker import serve
 from schemas.account_alert import AccountAlert
 from schemas.account_balance import AccountBalance, GrantBalance, OpenHold
 from schemas.account_statement import AccountStatement, OverageReturn
@@ -33,6 +35,7 @@ from schemas.topics import (
     METERED_RECORDS,
 )
 from tests import stack
+from tests.stream_workers import QUICK
 
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
 """Records are stamped near the present: the broker's retention goes by their timestamps."""
@@ -293,7 +296,7 @@ def wait_for_totals(client: Client, expected: Totals, seconds_max: float = 30) -
 
 def prepare(settings: Settings, *, partitions: int = 2, **sink: Any) -> Settings:
     """A deployment with topics and tables, and a sink that cuts often."""
-    small = {"batch_age_ms_max": 20, "session_timeout_ms": 6000, "heartbeat_interval_ms": 500, **sink}
+    small = {"batch_age_ms_max": 20, **QUICK, **sink}
     prepared = settings.model_copy(
         update={
             "kafka": settings.kafka.model_copy(update={"partitions": partitions}),
@@ -343,6 +346,26 @@ def sinks(settings: Settings, count: int = 1) -> Generator[list[SinkProcess], No
     finally:
         for process in started:
             process.end()
+
+
+@contextmanager
+def serving(settings: Settings) -> Generator[list[BaseException], None, None]:
+    """A sink in a thread; yields where its end is told."""
+    stop, ended = threading.Event(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            serve(settings, stop)
+        except Exception as error:  # noqa: BLE001  (told to the test)
+            ended.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        stop.set()
+        thread.join(30)
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:

@@ -5,6 +5,7 @@ For tests of what comes after them. One batch a partition, one transaction, one 
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Self
 
 from pipeline import kafka as clients
 from pipeline.admin.migrate import migrate
@@ -14,7 +15,7 @@ from pipeline.clickhouse import insert_block, open_client
 from pipeline.load import LoadRecord
 from pipeline.metering import Batch, Folded, PartitionView, initial_cursor
 from pipeline.reconcile.topics import Log
-from pipeline.settings import Settings
+from pipeline.settings import ClickHouseSettings, Settings
 from pipeline.sink.plan import MAPPING_VERSION
 from pipeline.sink.plan_log import PlanLog
 from pipeline.state import CURSOR_KEY, encode_cursor
@@ -71,6 +72,37 @@ def publish(settings: Settings, load: Iterable[LoadRecord]) -> None:
     for record in load:
         producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))
     assert producer.flush(SECONDS_MAX) == 0
+
+
+class KeptTables:
+    """Rows of every table as they stand now, beside their database, to bring back what a test has altered."""
+
+    def __init__(self, clickhouse: ClickHouseSettings) -> None:
+        self._database, self._beside = clickhouse.database, f"{clickhouse.database}_kept"
+        self._client = open_client(clickhouse)
+        filled = "SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows > 0"
+        self._tables = [str(name) for (name,) in self._client.query(filled).result_rows]
+        self._client.command(f"CREATE DATABASE {self._beside}")
+        for table in self._tables:
+            self._client.command(f"CREATE TABLE {self._beside}.{table} AS {table}")
+            self._copy(self._database, self._beside, table)
+
+    def bring_back(self) -> None:
+        for table in self._tables:
+            self._client.command(f"SYSTEM START MERGES {self._database}.{table}")
+            self._client.command(f"TRUNCATE TABLE {table}")
+            self._copy(self._beside, self._database, table)
+
+    def _copy(self, source: str, target: str, table: str) -> None:
+        """By links to the parts: no view sees it, no block is taken for one that was there."""
+        self._client.command(f"ALTER TABLE {target}.{table} ATTACH PARTITION ALL FROM {source}.{table}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.command(f"DROP DATABASE {self._beside}")
+        self._client.close()
 
 
 def _fold(settings: Settings, partition: int) -> Folded:

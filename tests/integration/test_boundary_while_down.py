@@ -6,25 +6,21 @@ from decimal import Decimal
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
-from pydantic import SecretStr
 
-from pipeline.admin.topics import ensure_topics
 from pipeline.demo.backdating import producers_dates
 from pipeline.domain.instants import as_instant, format_instant
 from pipeline.kafka import producer, topic_name
 from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings
 from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS, ACCOUNT_STATEMENTS, LEDGER_ENTRIES
-from tests import builders
 from tests.backdating import opening_for_boundary
 from tests.builders import issue_grant, open_account, usage
 from tests.e2e.audit import audit_log
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, wait_until_held, workers
+from tests.stream_workers import Feed, Outcomes, streaming, wait_until_held, workers
 
 pytestmark = pytest.mark.integration
 
@@ -34,14 +30,7 @@ BEFORE, AFTER = 3, 2
 
 @pytest.fixture
 def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
-    own = {"topic_prefix": f"b{uuid4().hex[:10]}.", "partitions": 1}
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update=own),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    return streaming(kafka, tmp_path, partitions=1)
 
 
 def now_ms() -> int:

@@ -18,7 +18,7 @@ import pytest
 from pipeline.admin.topics import ensure_topics
 from pipeline.client import ClientOptions, NotRecordedError, Problem, UsageClient, image_analysis
 from pipeline.client.spool import SUFFIX
-from pipeline.kafka import TopicPartition, consumer, topic_name
+from pipeline.kafka import TopicPartition, consumer, drain, topic_name
 from pipeline.settings import KafkaSettings, Settings
 from schemas.topics import ACCOUNT_EVENTS
 from tests.integration.broker import Broker, own_broker
@@ -57,7 +57,7 @@ def read_log(kafka: KafkaSettings, *, events: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def is_there() -> bool:
-        for message in reader.consume(5000, 0.2):
+        for message in drain(reader, 5000, 0.2):
             assert message.error() is None, message.error()
             found.append(orjson.loads(message.value() or b""))
         return len({each["id"] for each in found}) >= events

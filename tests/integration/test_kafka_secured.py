@@ -17,8 +17,10 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from confluent_kafka import TopicCollection
+from typer.testing import CliRunner
 
 from pipeline import kafka
+from pipeline.cli.app import app
 from pipeline.client import UsageClient, image_generation
 from pipeline.client.options import ClientOptions
 from pipeline.local.ports import free_port
@@ -86,15 +88,9 @@ class Deployment:
         }
 
     def run(self, process: str, *arguments: str) -> str:
-        told = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
-            env=self.environment(process),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_MAX,
-            check=False,
-        )
-        assert told.returncode == 0, (process, arguments, told.returncode, told.stdout, told.stderr)
+        """A command, here and not in a process of its own: the user is what matters."""
+        told = CliRunner().invoke(app, arguments, env=self.environment(process))
+        assert told.exit_code == 0, (process, arguments, told.output, told.exception)
         return told.stdout
 
     def start(self, process: str) -> None:

@@ -1,10 +1,7 @@
 """Late usage and mended dead letters come back, each charged once: real Kafka, worker, sink, ClickHouse."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,11 +17,11 @@ from pipeline.client.events import usage_event
 from pipeline.client.origin import now_text
 from pipeline.readmission import Letter, NotStoredError, Readmission
 from pipeline.reconcile.run import reconcile
-from pipeline.settings import Settings, child_environment
+from pipeline.settings import Settings
 from tests.integration.sinking import sinks
 from tests.integration.test_cli import write_settings
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, Said, wait_until_held, workers
+from tests.stream_workers import Feed, Outcomes, Said, program, wait_until_held, workers
 
 pytestmark = pytest.mark.integration
 
@@ -39,19 +36,6 @@ def ocr(event_id: str, *, time: str, images: int = 1, account: str = "acme") -> 
         "image_analysis", account=account, event_id=event_id, source="/services/ocr", time=time,
         data={"images": images},
     )  # fmt: skip
-
-
-@contextmanager
-def late_lane(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with (settings.home / "late-lane.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "late-lane"], stderr=log, env=child_environment(settings)
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -97,11 +81,11 @@ def test_late_usage_is_charged_once_however_often_it_comes_and_the_lane_is_kille
     late = ocr("late", time=days_ago(5), images=3)
     send(deployment, late, late, ocr("fresh", time=now_text()), ocr("too-late", time=days_ago(36)))
     outcomes.wait_for(5)
-    with late_lane(deployment) as first:
+    with program(deployment, "late-lane") as first:
         outcomes.wait_for(5 + 3)  # The metered record and two answers.
         first.kill()
         first.wait()
-    with late_lane(deployment):
+    with program(deployment, "late-lane"):
         send(deployment, {**late, "time": days_ago(4)}, {**late, "data": {"images": 4}})
         said = outcomes.wait_for(5 + 3 + 2)
 

@@ -6,12 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from signal import SIGKILL
-from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 
-from pipeline.admin.topics import ensure_topics
 from pipeline.bootstrap import load_core
 from pipeline.domain.grants import NEVER
 from pipeline.kafka import (
@@ -36,10 +33,9 @@ from pipeline.stream.row_log import Entry, RowLog
 from pipeline.stream.transaction import Transaction
 from pipeline.stream.whole_rows import Origin
 from schemas.topics import ACCOUNT_EVENTS, changelog
-from tests import builders
 from tests.builders import open_account, record, usage
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, assert_each_offset_once, wait_until_held, workers
+from tests.stream_workers import Feed, Outcomes, assert_each_offset_once, streaming, wait_until_held, workers
 
 pytestmark = pytest.mark.integration
 
@@ -49,14 +45,7 @@ ACCOUNTS = 6
 
 
 def deployed(kafka: KafkaSettings, home: Path) -> Settings:
-    settings = Settings(
-        home=home,
-        kafka=kafka.model_copy(update={"topic_prefix": f"l{uuid4().hex[:10]}."}),
-        worker=WorkerSettings(session_timeout_ms=SESSION_MS),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    return streaming(kafka, home, worker=WorkerSettings(session_timeout_ms=SESSION_MS))
 
 
 class Holder:

@@ -1,13 +1,11 @@
 """A pack is bought once through every crash: real Kafka, a worker and a payment process that are killed, real HTTP."""
 
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any, ClassVar
@@ -20,7 +18,7 @@ from pipeline.admin.topics import ensure_topics
 from pipeline.client.commands import command_key, signed, unsigned_command
 from pipeline.client.events import usage_event
 from pipeline.client.origin import now_text
-from pipeline.kafka import TopicPartition, consumer, producer, topic_name
+from pipeline.kafka import TopicPartition, consumer, drain, producer, topic_name
 from pipeline.kafka_settings import KafkaSettings
 from pipeline.payments.provider import (
     Declined,
@@ -30,10 +28,10 @@ from pipeline.payments.provider import (
     UnansweredError,
 )
 from pipeline.payments.worker import provider_of, serve
-from pipeline.settings import PaymentSettings, Settings, child_environment
+from pipeline.settings import PaymentSettings, Settings
 from schemas.topics import ACCOUNT_EVENTS, TOPUP_ORDERS
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, wait_until_held, workers, write_settings
+from tests.stream_workers import Feed, Outcomes, program, wait_until_held, workers, write_settings
 
 pytestmark = pytest.mark.integration
 ORDER = {"order_id": "acme:topup:1", "account_id": "acme", "order_number": 1, "credits": "100", "price": "4"}
@@ -78,19 +76,6 @@ def provider() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
-
-
-@contextmanager
-def payments(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with (settings.home / "payments.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "payments"], stderr=log, env=child_environment(settings)
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_http_answers_are_paid_declined_or_none(provider: str) -> None:
@@ -152,7 +137,7 @@ def test_each_order_is_granted_once_whether_it_is_declined_times_out_or_is_answe
         wait_until_held(deployment, worker)
         cross(deployment, feed, accounts)
         outcomes.wait_for(3 * len(accounts))
-        with payments(deployment):
+        with program(deployment, "payments"):
             answers = wait_until("all are answered", lambda: _paid(outcomes, len(accounts)), 120)
             wait_until("some twice", lambda: _repeated(outcomes), 30)
     accepted = {each["account_id"]: each for each in answers if each["outcome"] == "accepted"}
@@ -204,7 +189,7 @@ def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
         wait_until_held(deployment, first)
         cross(deployment, feed, accounts)
         outcomes.wait_for(3 * len(accounts))
-        with payments(deployment) as one:
+        with program(deployment, "payments") as one:
             wait_until("the provider was asked", lambda: len(Provider.tries) >= 3, 30)
             one.kill()
             one.wait()
@@ -213,7 +198,7 @@ def test_one_crossing_is_paid_once_when_worker_and_payment_process_are_killed(
     with workers(deployment, "second") as [second]:
         write_settings(deployment)
         wait_until_held(deployment, second, seconds_max=60)
-        with payments(deployment):
+        with program(deployment, "payments"):
             wait_until("all orders are paid", lambda: len(Provider.charged) == len(accounts), 60)
             paid = wait_until("all are answered", lambda: _paid(outcomes, len(accounts)), 60)
     assert Counter(each["account_id"] for each in paid if each["outcome"] == "accepted") == dict.fromkeys(
@@ -276,7 +261,7 @@ class InputLog:
         self._reader.assign([TopicPartition(topic, each, 0) for each in partitions])
 
     def names(self) -> Counter[str]:
-        messages = self._reader.consume(1000, 0.2)
+        messages = drain(self._reader, 1000, 0.2)
         self._names.update(orjson.loads(each.value() or b"")["id"] for each in messages)
         return self._names
 
@@ -284,7 +269,11 @@ class InputLog:
         self._reader.close()
 
 
-def test_no_order_is_passed_over_while_as_many_wait_as_may(settings: Settings) -> None:
+def test_no_order_is_passed_over_while_as_many_wait_as_may(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.payments.worker.BACK_OFF_SECONDS_MIN", 0.1)
+    monkeypatch.setattr("pipeline.payments.worker.POLL_SECONDS", 0.05)
     narrow = settings.model_copy(update={"payments": PaymentSettings(orders_waiting_max=2)})
     answers = answered_orders(narrow, SlowProvider(), 12)
     assert answers == {f"a{number}:topup:1:succeeded": 1 for number in range(1, 13)}
@@ -293,9 +282,10 @@ def test_no_order_is_passed_over_while_as_many_wait_as_may(settings: Settings) -
 def test_a_slow_provider_does_not_cost_the_process_its_partitions(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.payments.worker.ASK_SECONDS_MAX", 2)
-    options = {**settings.kafka.client_options, "max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
+    monkeypatch.setattr("pipeline.payments.worker.ASK_SECONDS_MAX", 1)
+    monkeypatch.setattr("pipeline.payments.worker.SESSION_TIMEOUT_MS", 2000)
+    options = {**settings.kafka.client_options, "max.poll.interval.ms": 2000}  # At least the session's.
     kafka = settings.kafka.model_copy(update={"client_options": options})
     provider = SlowProvider(0.4)
-    answers = answered_orders(settings.model_copy(update={"kafka": kafka}), provider, 24)
+    answers = answered_orders(settings.model_copy(update={"kafka": kafka}), provider, 12)
     assert set(answers.values()) == set(provider.tries.values()) == {1}

@@ -6,14 +6,11 @@ import time
 from itertools import cycle
 from pathlib import Path
 from signal import SIGKILL
-from uuid import uuid4
 
 import orjson
 import pytest
-from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from pipeline.admin.topics import ensure_topics
 from pipeline.cli.app import app
 from pipeline.client.commands import CommandKey, signed
 from pipeline.client.publication import publication, publish
@@ -27,7 +24,16 @@ from tests import builders
 from tests.builders import flat_book, issue_grant, open_account, usage
 from tests.e2e.audit import audit_log
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, Worker, assert_each_offset_once, wait_until_held, workers
+from tests.stream_workers import (
+    QUICK,
+    Feed,
+    Outcomes,
+    Worker,
+    assert_each_offset_once,
+    streaming,
+    wait_until_held,
+    workers,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -38,16 +44,9 @@ AHEAD_SECONDS = 6
 
 @pytest.fixture
 def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update={"topic_prefix": f"p{uuid4().hex[:10]}."}),
-        rules=RuleSettings(publish_lead_seconds=LEAD_SECONDS),
-        worker=WorkerSettings(dead_letter_window_records=500),
-        command_key_id=builders.KEY_ID,
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    worker = WorkerSettings(dead_letter_window_records=500, **QUICK)
+    rules = RuleSettings(publish_lead_seconds=LEAD_SECONDS)
+    return streaming(kafka, tmp_path, worker=worker, rules=rules)
 
 
 def now_ms() -> int:

@@ -17,10 +17,10 @@ from pipeline.reconcile.schedules import check_schedules
 from pipeline.reconcile.table import read_table
 from pipeline.reconcile.topics import OFFSET_BEGINNING, Log
 from pipeline.reconcile.warehouse import Warehouse
-from pipeline.settings import KafkaSettings, Settings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from schemas import topics
 from schemas.account_command import TICK_TYPE
-from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
+from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET, own_settings
 from tests.integration import small_pipeline
 from tests.stack import wait_until
 
@@ -30,8 +30,22 @@ EVENTS, ACCOUNTS = 400, 20
 SPENDER = "spender"
 
 
+@pytest.fixture(scope="module")
+def deployment(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """For tests that alter what they read, or what stands in ClickHouse (`tables`). Kafka keeps what it has."""
+    with own_settings(kafka, clickhouse, tmp_path_factory.mktemp("reconciled")) as settings:
+        yield lived(settings)
+
+
 @pytest.fixture
-def deployment(settings: Settings) -> Settings:
+def expendable(settings: Settings) -> Settings:
+    """For a test that writes to Kafka."""
+    return lived(settings)
+
+
+def lived(settings: Settings) -> Settings:
     """Two partitions with a small load that has gone all the way."""
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 2})})
     plan = LoadPlan(
@@ -75,6 +89,19 @@ def client(deployment: Settings) -> Iterator[Client]:
     client.close()
 
 
+@pytest.fixture(scope="module")
+def kept(deployment: Settings) -> Iterator[small_pipeline.KeptTables]:
+    with small_pipeline.KeptTables(deployment.clickhouse) as kept:
+        yield kept
+
+
+@pytest.fixture
+def tables(client: Client, kept: small_pipeline.KeptTables) -> Iterator[Client]:
+    """The tables of `deployment`, that may be altered: with the test they are what they were."""
+    yield client
+    kept.bring_back()
+
+
 def _report(settings: Settings) -> Report:
     return reconcile(settings, sink_wait_seconds=0)
 
@@ -112,17 +139,17 @@ CHANGES: dict[Kind, str] = {
 
 
 def test_each_row_lost_altered_or_doubled_in_clickhouse_is_named(
-    deployment: Settings, client: Client
+    deployment: Settings, tables: Client
 ) -> None:
     expected = set()
-    charges = iter(_some_charges(client, 2 * len(CHANGES)))
+    charges = iter(_some_charges(tables, 2 * len(CHANGES)))
     for table, amount in (("metered_records", "rated_credits"), ("ledger_entries", "credits")):
         for kind, statement in CHANGES.items():
             partition, offset, account, event = next(charges)
             if kind is Kind.ROW_DOUBLED:  # A merge would take the second one away again.
-                client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.{table}")
+                tables.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.{table}")
             where = f"partition = {partition} AND offset = {offset}"
-            client.command(statement.format(table=table, amount=amount, where=where))
+            tables.command(statement.format(table=table, amount=amount, where=where))
             expected.add((kind, table, partition, offset, account, event))
 
     report = _report(deployment)
@@ -152,14 +179,14 @@ def _some_statement(client: Client) -> tuple[int, int, str]:
 
 @pytest.mark.parametrize("kind", CHANGES)
 def test_one_changed_statement_in_clickhouse_is_named(
-    deployment: Settings, client: Client, kind: Kind
+    deployment: Settings, tables: Client, kind: Kind
 ) -> None:
-    partition, offset, account = _some_statement(client)
+    partition, offset, account = _some_statement(tables)
     sql = CHANGES[kind]
     if kind is Kind.ROW_DOUBLED:
-        client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_statements")
+        tables.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_statements")
     where = f"partition = {partition} AND offset = {offset}"
-    client.command(sql.format(table="account_statements", amount="used", where=where))
+    tables.command(sql.format(table="account_statements", amount="used", where=where))
 
     (named,) = _report(deployment).differences
     assert (named.kind, named.where, named.partition) == (kind, "account_statements", partition)
@@ -258,22 +285,22 @@ def test_what_differs_in_overage_and_alerts_is_named(
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_one_changed_alert_in_clickhouse_is_named(deployment: Settings, client: Client, kind: Kind) -> None:
+def test_one_changed_alert_in_clickhouse_is_named(deployment: Settings, tables: Client, kind: Kind) -> None:
     sql = CHANGES[kind]
     if kind is Kind.ROW_DOUBLED:
-        client.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_alerts")
+        tables.command(f"SYSTEM STOP MERGES {deployment.clickhouse.database}.account_alerts")
     where = f"account_id = '{SPENDER}' AND threshold = 80"
-    client.command(sql.format(table="account_alerts", amount="used", where=where))
+    tables.command(sql.format(table="account_alerts", amount="used", where=where))
 
     (named,) = _report(deployment).differences
     assert (named.kind, named.where, named.account_id) == (kind, "account_alerts", SPENDER)
 
 
-def test_an_alert_that_was_sent_twice_is_named(deployment: Settings) -> None:
-    partition = next(number for number in range(2) if _alerts(deployment, number))
-    doubled = _alerts(deployment, partition)[-1]
-    _append(deployment, topics.ACCOUNT_ALERTS, partition, orjson.dumps(doubled))
-    named = {(each.kind, each.event_id) for each in _report(deployment).differences}
+def test_an_alert_that_was_sent_twice_is_named(expendable: Settings) -> None:
+    partition = next(number for number in range(2) if _alerts(expendable, number))
+    doubled = _alerts(expendable, partition)[-1]
+    _append(expendable, topics.ACCOUNT_ALERTS, partition, orjson.dumps(doubled))
+    named = {(each.kind, each.event_id) for each in _report(expendable).differences}
     assert named == {(Kind.ALERT_DIFFERS, doubled["alert_id"]), (Kind.ROW_MISSING, doubled["alert_id"])}
 
 
@@ -309,10 +336,10 @@ class _Altered(Log):
         self._altered = (topic, account, changed, offset)
 
     def messages(
-        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING, at_a_time: int = 1
+        self, topic: str, partition: int, *, start: int = OFFSET_BEGINNING
     ) -> Iterator[clients.Message]:
         altered, account, changed, offset = self._altered
-        for message in super().messages(topic, partition, start=start, at_a_time=at_a_time):
+        for message in super().messages(topic, partition, start=start):
             if topic != altered or message.key() != account.encode():
                 yield message
                 continue
@@ -332,8 +359,8 @@ def _checked(deployment: Settings, client: Client, log: Log, partition: int) -> 
     return findings
 
 
-def test_a_balance_altered_by_a_micro_credit_is_named(deployment: Settings, client: Client) -> None:
-    client.command(
+def test_a_balance_altered_by_a_micro_credit_is_named(deployment: Settings, tables: Client) -> None:
+    tables.command(
         "ALTER TABLE account_balances UPDATE posted = posted - toDecimal64('0.000001', 6) "
         "WHERE account_id = 'acct-000003' SETTINGS mutations_sync = 2"
     )
@@ -359,41 +386,41 @@ def _last(settings: Settings, topic: str, suits: Callable[[dict[str, object]], b
     return found
 
 
-def test_a_record_doubled_in_kafka_is_named(deployment: Settings) -> None:
-    doubled = _last(deployment, topics.METERED_RECORDS, lambda record: record["outcome"] == "metered")
-    _append(deployment, topics.METERED_RECORDS, 0, orjson.dumps(doubled))
+def test_a_record_doubled_in_kafka_is_named(expendable: Settings) -> None:
+    doubled = _last(expendable, topics.METERED_RECORDS, lambda record: record["outcome"] == "metered")
+    _append(expendable, topics.METERED_RECORDS, 0, orjson.dumps(doubled))
 
-    kinds = {each.kind for each in _report(deployment).differences if each.event_id == doubled["event_id"]}
+    kinds = {each.kind for each in _report(expendable).differences if each.event_id == doubled["event_id"]}
     assert {Kind.OUTCOME_DOUBLED, Kind.CHARGE_WITHOUT_ENTRY} <= kinds
 
 
-def test_an_entry_changed_in_kafka_breaks_the_chain(deployment: Settings) -> None:
-    entry = _last(deployment, topics.LEDGER_ENTRIES, lambda record: record["kind"] == "usage")
-    _append(deployment, topics.LEDGER_ENTRIES, 0, orjson.dumps({**entry, "credits": "-0.000001"}))
+def test_an_entry_changed_in_kafka_breaks_the_chain(expendable: Settings) -> None:
+    entry = _last(expendable, topics.LEDGER_ENTRIES, lambda record: record["kind"] == "usage")
+    _append(expendable, topics.LEDGER_ENTRIES, 0, orjson.dumps({**entry, "credits": "-0.000001"}))
 
-    report = _report(deployment)
+    report = _report(expendable)
     broken = {each.expected.split()[0] for each in report.differences if each.kind is Kind.CHAIN_BROKEN}
     assert {"entry_seq", "previous_hash", "balance_after", "entry_hash"} <= broken
 
 
-def test_a_row_of_the_table_that_nobody_wrote_is_named(deployment: Settings) -> None:
-    changelog = topics.changelog(deployment.worker.app_id)
+def test_a_row_of_the_table_that_nobody_wrote_is_named(expendable: Settings) -> None:
+    changelog = topics.changelog(expendable.worker.app_id)
     forged = (
         b'{"v":1,"boundary":1,"plan":["free","free"],"period":[0,1,0,0],"closed":false,"totals":[0,0,0,0,0,0,0,0],'
         b'"seq":1,"hash":"","posted":1000000,"grants":[],"pending":[],"holds":[]}'
     )
-    _append(deployment, changelog, 0, forged, key=b"forged")
+    _append(expendable, changelog, 0, forged, key=b"forged")
 
-    named = {(each.kind, each.where, each.account_id) for each in _report(deployment).differences}
+    named = {(each.kind, each.where, each.account_id) for each in _report(expendable).differences}
     assert (Kind.TABLE_DIGEST, "changelog", "") in named
     assert (Kind.BALANCE_DIFFERS, "changelog", "forged") in named
 
 
-def test_published_content_that_is_not_what_the_cursor_says_is_named(deployment: Settings) -> None:
-    changelog, key = topics.changelog(deployment.worker.app_id), "__price_book__/2026-01"
-    _append(deployment, changelog, 0, b'{"version":"2026-01"}', key=key.encode())
+def test_published_content_that_is_not_what_the_cursor_says_is_named(expendable: Settings) -> None:
+    changelog, key = topics.changelog(expendable.worker.app_id), "__price_book__/2026-01"
+    _append(expendable, changelog, 0, b'{"version":"2026-01"}', key=key.encode())
 
-    named = {(each.kind, each.partition, each.event_id) for each in _report(deployment).differences}
+    named = {(each.kind, each.partition, each.event_id) for each in _report(expendable).differences}
     assert (Kind.TABLE_DIGEST, 0, "") in named
     assert (Kind.SCHEDULE_DIFFERS, 0, key) in named
 
@@ -416,10 +443,10 @@ def test_a_version_that_one_partition_lacks_is_named_once_it_counts(
     )
 
 
-def test_what_the_worker_has_not_reached_is_no_difference(deployment: Settings) -> None:
-    before = _report(deployment)
-    small_pipeline.publish(deployment, [*generate(LoadPlan(seed=6, events=9, accounts=1, base_ms=0), _key())])
-    report = _report(deployment)
+def test_what_the_worker_has_not_reached_is_no_difference(expendable: Settings) -> None:
+    before = _report(expendable)
+    small_pipeline.publish(expendable, [*generate(LoadPlan(seed=6, events=9, accounts=1, base_ms=0), _key())])
+    report = _report(expendable)
     assert report.equal
     assert (report.records, report.outcomes) == (before.records, before.outcomes)
 

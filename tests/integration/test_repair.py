@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from pipeline.repair.snapshot import SnapshotError, read_snapshot, snapshot_file
 from pipeline.repair.table import TableRefusedError, rebuild_table
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from pipeline.sink import partition as sink_partition
-from pipeline.sink.worker import serve
 from pipeline.stream.compactor import Compactor
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
@@ -39,6 +38,7 @@ from pipeline.stream.transaction import Transaction
 from schemas import topics
 from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET, own_settings
 from tests.integration import small_pipeline
+from tests.integration.sinking import serving
 from tests.stack import wait_until
 
 pytestmark = pytest.mark.integration
@@ -60,28 +60,8 @@ def work(settings: Settings, *, remembers: bool = True) -> None:
     transaction.commit(batch.finish())
 
 
-@contextmanager
-def sink(settings: Settings) -> Iterator[list[BaseException]]:
-    """A sink in a thread; yields where its end is told."""
-    stop, ended = threading.Event(), list[BaseException]()
-
-    def run() -> None:
-        try:
-            serve(settings, stop)
-        except Exception as error:  # noqa: BLE001  (told to the test)
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield ended
-    finally:
-        stop.set()
-        thread.join(30)
-
-
 def store(settings: Settings) -> None:
-    with sink(settings) as ended:
+    with serving(settings) as ended:
         wait_until("all is stored", lambda: is_stored(settings) or bool(ended), 60)
     assert not ended
 
@@ -202,7 +182,7 @@ def test_clickhouse_is_made_anew_under_a_running_sink_and_takes_no_block_of_the_
     lived: Lived, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sink_partition, "RENEW_SECONDS", 0.2)
-    with sink(lived.settings) as ended:
+    with serving(lived.settings) as ended:
         begun = plans_end(lived.settings)
         wait_until("it has taken over and says where it is", lambda: plans_end(lived.settings) > begun)
         with closing(open_client(lived.settings.clickhouse)) as client:

@@ -9,22 +9,19 @@ from pathlib import Path
 from signal import SIGTERM
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
-from pydantic import SecretStr
 
-from pipeline.admin.topics import ensure_topics, expected_topics
+from pipeline.admin.topics import expected_topics
 from pipeline.domain.instants import format_instant
 from pipeline.reconcile.topics import Log
 from pipeline.scheduler import serve
 from pipeline.settings import KafkaSettings, SchedulerSettings, Settings, child_environment
 from schemas.topics import ACCOUNT_EVENTS, LEDGER_ENTRIES, changelog
-from tests import builders
 from tests.builders import issue_grant, open_account
 from tests.stack import wait_until
-from tests.stream_workers import Feed, Outcomes, workers, write_settings
+from tests.stream_workers import Feed, Outcomes, streaming, workers, write_settings
 
 pytestmark = pytest.mark.integration
 TICK_SECONDS = 0.1
@@ -35,15 +32,8 @@ PARTITIONS = 2
 @pytest.fixture
 def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
     """A deployment of its own on the session's broker, with hasty schedulers."""
-    own = {"topic_prefix": f"t{uuid4().hex[:10]}.", "partitions": PARTITIONS}
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update=own),
-        scheduler=SchedulerSettings(tick_seconds=TICK_SECONDS),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    scheduler = SchedulerSettings(tick_seconds=TICK_SECONDS)
+    return streaming(kafka, tmp_path, partitions=PARTITIONS, scheduler=scheduler)
 
 
 @contextmanager

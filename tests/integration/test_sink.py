@@ -5,9 +5,8 @@ The live rollup tells: it adds up every block that a table took, so it shows a b
 
 import json
 import signal
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -20,7 +19,6 @@ from pipeline.sink.insert import TABLES, InsertFailedError
 from pipeline.sink.opening import SinkRefusedError
 from pipeline.sink.plan import BlockLimits, Buffer, block_token, next_plan
 from pipeline.sink.plan_log import PlanLog, newest_plan
-from pipeline.sink.worker import serve
 from schemas.sink_plan import SinkPlan
 from schemas.topics import ACCOUNT_STATEMENTS, LEDGER_ENTRIES, METERED_RECORDS, SINK_PLANS
 from tests import stack
@@ -35,6 +33,7 @@ from tests.integration.sinking import (
     dead_letter,
     metered,
     prepare,
+    serving,
     sinks,
     statement,
     topic_ids,
@@ -54,26 +53,6 @@ def deployed(settings: Settings) -> Settings:
 def database(deployed: Settings) -> Iterator[Client]:
     with closing(open_client(deployed.clickhouse)) as client:
         yield client
-
-
-@contextmanager
-def serving(settings: Settings) -> Generator[list[BaseException], None, None]:
-    """A sink in a thread; yields where its end is told."""
-    stop, ended = threading.Event(), list[BaseException]()
-
-    def work() -> None:
-        try:
-            serve(settings, stop)
-        except Exception as error:  # noqa: BLE001  (told to the test)
-            ended.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield ended
-    finally:
-        stop.set()
-        thread.join(30)
 
 
 def expect(

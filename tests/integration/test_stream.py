@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
@@ -16,7 +15,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer import message_accumulator
 from aiokafka.producer import producer as aiokafka_producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
-from pydantic import SecretStr
 
 from pipeline.admin.topics import ensure_topics
 from pipeline.domain.usage import AccountId
@@ -26,17 +24,18 @@ from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings, WorkerSettings
 from pipeline.state import decode_account
 from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS, changelog
-from tests import builders
 from tests.builders import issue_grant, open_account, usage
 from tests.raw_names import Raw
 from tests.stack import wait_until
 from tests.stream_workers import (
+    QUICK,
     Feed,
     Outcomes,
     Said,
     Worker,
     assert_each_offset_once,
     read_table,
+    streaming,
     wait_until_held,
     workers,
 )
@@ -49,15 +48,9 @@ MICROS = 1_000_000
 
 @pytest.fixture
 def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
-    """A deployment of its own on the session's broker, its topics made."""
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update={"topic_prefix": f"s{uuid4().hex[:10]}."}),
-        worker=WorkerSettings(dead_letter_window_records=500),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    """As many partitions as there are by default, for workers to share."""
+    worker = WorkerSettings(dead_letter_window_records=500, **QUICK)
+    return streaming(kafka, tmp_path, partitions=4, worker=worker)
 
 
 @pytest.fixture
@@ -183,6 +176,8 @@ def test_a_restarted_worker_goes_on_from_the_cursor_and_still_knows_what_it_has_
 
 
 def test_a_stopping_worker_hands_over_before_its_session_would_run_out(deployment: Settings) -> None:
+    patient = deployment.worker.model_copy(update={"session_timeout_ms": 20_000})
+    deployment = deployment.model_copy(update={"worker": patient})
     with workers(deployment, "a", "b") as (a, b):
         wait_until_held(deployment, a, b)
         a.send(SIGTERM)

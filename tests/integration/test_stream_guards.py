@@ -4,24 +4,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 
-from pipeline.admin.topics import ensure_topics
 from pipeline.bootstrap import load_core
 from pipeline.kafka import KafkaException
 from pipeline.metering import Batch
-from pipeline.settings import KafkaSettings, Settings, WorkerSettings, child_environment
+from pipeline.settings import KafkaSettings, Settings, child_environment
 from pipeline.stream.compactor import Compactor
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
 from pipeline.stream.reading import LoadAbandonedError
 from pipeline.stream.transaction import Transaction
-from tests import builders
 from tests.builders import Record
-from tests.stream_workers import Feed, read_table, write_settings
+from tests.stream_workers import Feed, read_table, streaming, write_settings
 
 pytestmark = pytest.mark.integration
 
@@ -29,33 +25,28 @@ WATCHED = """
 import sys, time
 from pipeline.kafka import topic_name
 from pipeline.settings import Settings
-from pipeline.stream.watchdog import Watchdog
+from pipeline.stream import watchdog
 from schemas.topics import ACCOUNT_EVENTS
 
 class Stuck:
-    def positions(self): return {partition: 0 for partition in range(4)}
+    def positions(self): return {partition: 0 for partition in range(2)}
     def ends(self): return {}
     def is_changing(self): return False
 
 settings = Settings()
-watchdog = Watchdog(settings, topic_name(settings.kafka, ACCOUNT_EVENTS), Stuck())
-watchdog.start()
+watchdog.LOOK_SECONDS = 0.1
+watching = watchdog.Watchdog(settings, topic_name(settings.kafka, ACCOUNT_EVENTS), Stuck())
+watching._stall_seconds = 1  # Less than the settings allow: nobody waits for the sake of waiting.
+watching.start()
 for _ in range(300):
-    watchdog._beat_at = time.monotonic()
+    watching._beat_at = time.monotonic()
     time.sleep(0.1)
 """
 
 
 @pytest.fixture
 def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update={"topic_prefix": f"g{uuid4().hex[:10]}."}),
-        worker=WorkerSettings(stall_seconds_max=5),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
-    return settings
+    return streaming(kafka, tmp_path)
 
 
 def test_who_held_a_partition_before_cannot_commit_to_it(deployment: Settings) -> None:

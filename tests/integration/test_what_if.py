@@ -5,34 +5,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from pipeline.admin.topics import ensure_topics
 from pipeline.cli.app import app
 from pipeline.kafka import TopicPartition, admin, topic_name
 from pipeline.settings import KafkaSettings, Settings
 from schemas.topics import ACCOUNT_EVENTS
-from tests import builders
 from tests.builders import catalog, flat_book, open_account, usage
-from tests.stream_workers import Feed, Outcomes, wait_until_held, workers
+from tests.stream_workers import Feed, Outcomes, streaming, wait_until_held, workers
 
 pytestmark = pytest.mark.integration
 Cli = Callable[..., Result]
 
 
-@pytest.fixture
-def deployment(kafka: KafkaSettings, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module")
+def deployment(kafka: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return lived(kafka, tmp_path_factory.mktemp("lived"))
+
+
+def lived(kafka: KafkaSettings, home: Path) -> Settings:
     """Two accounts: `a` on starter (500 credits) used 10 + 5 + 2, `b` on free (50) used 30 + 20 and was denied 1."""
-    settings = Settings(
-        home=tmp_path,
-        kafka=kafka.model_copy(update={"topic_prefix": f"w{uuid4().hex[:10]}."}),
-        command_keys={builders.KEY_ID: SecretStr(builders.SECRET.hex())},
-    )
-    ensure_topics(settings)
+    settings = streaming(kafka, home)
     feed, outcomes = Feed(settings.kafka), Outcomes(settings.kafka)
     at = time.time_ns() // 1_000_000
 
@@ -114,13 +109,20 @@ def test_a_version_that_counts_from_later_on_changes_nothing_before(cli: Cli, tm
     assert (told["difference"], told["changed"]) == ("0", [])
 
 
-def test_what_cannot_be_compared_is_refused(cli: Cli, deployment: Settings, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(cli: Cli, tmp_path: Path) -> None:
     cli(code=2)
     cli("--price-book", "nobody", code=3)
     cli("--price-book", "2026-01", "--replaces", "nobody", code=4)
     cli("--plans", file(tmp_path, catalog("less", effective_from=0, without="pro")), code=4)
-    topic, client = topic_name(deployment.kafka, ACCOUNT_EVENTS), admin(deployment.kafka)
-    everything = [TopicPartition(topic, each, -1) for each in range(deployment.kafka.partitions)]
+
+
+def test_a_log_that_was_cut_is_refused(
+    cli: Cli, kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = lived(kafka, tmp_path / "cut")
+    monkeypatch.setenv("CREDITSTREAM_HOME", str(cut.home))
+    topic, client = topic_name(cut.kafka, ACCOUNT_EVENTS), admin(cut.kafka)
+    everything = [TopicPartition(topic, each, -1) for each in range(cut.kafka.partitions)]
     for future in client.delete_records(everything).values():
         future.result(30)
     assert "does not reach back to its beginning" in cli("--price-book", "2026-01", code=4).stderr
