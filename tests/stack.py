@@ -7,6 +7,7 @@ lives, another counts the users: the owner stops its server when the last user h
 import fcntl
 import json
 import shutil
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -26,6 +27,9 @@ from pipeline.local.ports import free_port
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings, child_environment
 
 START_SECONDS_MAX: Final = 90
+MEMORY: Final = Path("/dev/shm")
+MEMORY_BYTES_MIN: Final = 4_000_000_000
+"""Free: several times what a session's servers hold."""
 SOON_MISSED: Final = {"group.min.session.timeout.ms": "1000"}
 """Of the broker: tests that kill a member of a group need not wait six seconds until it is missed."""
 OWNER_PASSWORD: Final = "owner-of-tests"
@@ -117,12 +121,25 @@ def shared(
             fcntl.flock(turn, fcntl.LOCK_UN)
             yield json.loads((directory / "server.json").read_text())
             return
-        with start(directory, owner) as values:
+        with in_memory(directory / "data"), start(directory, owner) as values:
             (directory / "server.json").write_text(json.dumps(values))
             fcntl.flock(turn, fcntl.LOCK_UN)
             yield values
             fcntl.flock(turn, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_EX)  # Waits for the last user.
+
+
+@contextmanager
+def in_memory(directory: Path) -> Generator[None, None, None]:
+    """A directory that is in memory where the machine offers that: tests kill processes and not machines, and each
+    topic and table that they make would wait for the disk many times."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_BYTES_MIN:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="creditstream-tests-", dir=MEMORY) as place:
+        directory.symlink_to(place)
+        yield
+        directory.unlink()
 
 
 def _locks(file: IO[str]) -> bool:
