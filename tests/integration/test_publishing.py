@@ -38,7 +38,7 @@ from tests.stream_workers import (
 pytestmark = pytest.mark.integration
 
 LEAD_SECONDS = 2
-AHEAD_SECONDS = 6
+AHEAD_SECONDS = 4
 """From publishing to the switch: time enough to kill one worker and to start another."""
 
 
