@@ -15,10 +15,10 @@ from pipeline.reconcile.marks import newest_marks, write_marks
 from pipeline.reconcile.progress import progress_of
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
-from pipeline.settings import Settings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from schemas import topics
 from schemas.reconcile_mark import ReconcileMark
-from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
+from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET, own_settings
 from tests.integration import small_pipeline
 from tests.stack import wait_until
 
@@ -27,6 +27,19 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def deployment(settings: Settings) -> Settings:
+    return lived(settings)
+
+
+@pytest.fixture(scope="module")
+def unmarked(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """For tests that leave no mark, and nothing else in Kafka."""
+    with own_settings(kafka, clickhouse, tmp_path_factory.mktemp("unmarked")) as settings:
+        yield lived(settings)
+
+
+def lived(settings: Settings) -> Settings:
     """One partition, all the way to ClickHouse, compared in many short stretches."""
     settings = settings.model_copy(
         update={
@@ -48,6 +61,17 @@ def deployment(settings: Settings) -> Settings:
 def client(deployment: Settings) -> Iterator[Client]:
     with closing(open_client(deployment.clickhouse)) as client:
         yield client
+
+
+@pytest.fixture
+def tables(unmarked: Settings) -> Iterator[Client]:
+    """Of `unmarked`, to be altered: with the test they are what they were."""
+    with (
+        closing(open_client(unmarked.clickhouse)) as client,
+        small_pipeline.KeptTables(unmarked.clickhouse) as kept,
+    ):
+        yield client
+        kept.bring_back()
 
 
 @contextmanager
@@ -121,11 +145,12 @@ def test_all_is_equal_in_stretches_and_whatever_is_forged_behind_the_mark_is_nam
 
 @pytest.mark.parametrize("kind", [Kind.ROW_ALTERED, Kind.ROW_MISSING, Kind.ROW_UNKNOWN])
 def test_what_was_forged_before_it_was_compared_is_named(
-    deployment: Settings, client: Client, kind: Kind
+    unmarked: Settings, tables: Client, kind: Kind
 ) -> None:
-    offset, account = some_charge(client)
-    client.command(FORGED[kind].format(offset=offset))
-    with following(deployment, client) as follower:
+    offset, account = some_charge(tables)
+    tables.command(FORGED[kind].format(offset=offset))
+    with closing(Log(unmarked.kafka)) as log:
+        follower = Follower(unmarked, log, Warehouse(tables), [], wait=lambda _: None)
         while follower.turn():
             pass
         (mark,) = follower.marks()
