@@ -284,7 +284,7 @@ def test_a_slow_provider_does_not_cost_the_process_its_partitions(
 ) -> None:
     monkeypatch.setattr("pipeline.payments.worker.ASK_SECONDS_MAX", 1)
     monkeypatch.setattr("pipeline.payments.worker.SESSION_TIMEOUT_MS", 2000)
-    options = {**settings.kafka.client_options, "max.poll.interval.ms": 2000}  # At least the session's.
+    options = {**settings.kafka.client_options, "max.poll.interval.ms": 2000, "session.timeout.ms": 2000}
     kafka = settings.kafka.model_copy(update={"client_options": options})
     provider = SlowProvider(0.4)
     answers = answered_orders(settings.model_copy(update={"kafka": kafka}), provider, 12)
