@@ -22,7 +22,7 @@ class ApiKey(WireModel):
     name: str
     sha256: Hash
     """Of the whole key, which has 256 random bits: no salt or slow hash is needed."""
-    scopes: list[Literal["ingest", "hold", "read", "admin"]]
+    scopes: list[Literal["ingest", "hold", "read", "billing", "admin"]]
     accounts: list[AccountId] | None
     """null: every account."""
     created_at: UtcInstant

@@ -48,9 +48,10 @@ from schemas.notification_settings import (
 from schemas.plan import PlanCatalog
 from schemas.price_book import PriceBook
 
-Scope: TypeAlias = Literal["ingest", "hold", "read", "admin"]
-"""`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `admin`: operators'
-commands and keys. None of them includes another."""
+Scope: TypeAlias = Literal["ingest", "hold", "read", "billing", "admin"]
+"""`ingest`: publish usage. `hold`: place, capture, release. `read`: balances, usage, statements. `billing`: what the
+owner of an account decides: plan, overage, top-up, thresholds, who is told, keys. `admin`: operators' commands, only of
+keys that are bound to no account; it includes `billing`. No other includes another."""
 
 BoundAccount: TypeAlias = AccountId | None
 """May be left out by a key that is bound to one account."""
@@ -245,9 +246,9 @@ class NewKeyRequest(WireModel):
     """`POST /v1/keys`."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=5)]
     accounts: Annotated[list[AccountId], Field(min_length=1, max_length=1000)] | None = None
-    """What it may touch; null: every account."""
+    """What it may touch; null: every account, and only so `admin`."""
 
 
 class KeyAnswer(WireModel):

@@ -22,6 +22,7 @@ class ScopeName(StrEnum):
     ingest = "ingest"
     hold = "hold"
     read = "read"
+    billing = "billing"
     admin = "admin"
 
 
@@ -53,7 +54,7 @@ def create(
             created_by=BY,
         )
     except ValueError as error:
-        raise CliError(Exit.USAGE, "expected another account", why=str(error)) from error
+        raise CliError(Exit.USAGE, "expected other scopes or accounts", why=str(error)) from error
     key_log.write(settings, made.record)
     if as_json:
         write_json({"key": made.key, **_shown(made.record)})

@@ -41,7 +41,7 @@ def allowed(scope: Scope | None) -> Callable[[Request], Awaitable[Holder]]:
     async def check(request: Request) -> Holder:  # Async: FastAPI would run it in a thread else.
         parts = parts_of(request)
         holder = holder_of(request, parts)
-        if scope is not None and scope not in holder.scopes:
+        if scope is not None and not holder.may(scope):
             raise ProblemError("scope_missing", f"expected a key with the scope {scope!r}")
         account = request.path_params.get("account_id")
         if account is not None:
@@ -55,7 +55,10 @@ def allowed(scope: Scope | None) -> Callable[[Request], Awaitable[Holder]]:
 Ingests = Annotated[Holder, Depends(allowed("ingest"))]
 Holds = Annotated[Holder, Depends(allowed("hold"))]
 Reads = Annotated[Holder, Depends(allowed("read"))]
+Bills = Annotated[Holder, Depends(allowed("billing"))]
+"""The owner of an account, or an operator."""
 Operates = Annotated[Holder, Depends(allowed("admin"))]
+"""An operator: no key that is bound to accounts has this scope."""
 Anyone = Annotated[Holder, Depends(allowed(None))]
 """With any good key."""
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pipeline.clickhouse import Client
 from pipeline.client.events import encode
 from pipeline.corrections import charges_of, record_place
-from pipeline.gateway.access import AccountInPath, Operates, require_account
+from pipeline.gateway.access import AccountInPath, Operates
 from pipeline.gateway.account_routes import freshness_answer
 from pipeline.gateway.audit import audited
 from pipeline.gateway.commanding import command_id_of, obey, send
@@ -76,14 +76,12 @@ async def _correct(request: Request, holder: Holder, name: str, account: str, ev
 @router.get("/dead-letters", response_model=DeadLettersAnswer)
 async def list_dead_letters(
     request: Request,
-    holder: Operates,
+    _holder: Operates,
     account: Annotated[str, Query(max_length=128)] = "",
     reason: Annotated[str, Query(max_length=64)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """What could not be metered, the newest first, without its bytes."""
-    if holder.accounts is not None:
-        require_account(holder, account)
     reasons = [reason] if reason else []
     found = await parts_of(request).store.ask(
         lambda client: dead_letters.dead_letters(
@@ -94,9 +92,9 @@ async def list_dead_letters(
 
 
 @router.get("/dead-letters/{partition}/{offset}", response_model=DeadLetterAnswer)
-async def show_dead_letter(request: Request, holder: Operates, partition: Place, offset: Place) -> Response:
+async def show_dead_letter(request: Request, _holder: Operates, partition: Place, offset: Place) -> Response:
     """One letter with its bytes, and the event in it if it is one."""
-    record = await _letter(parts_of(request), holder, partition, offset)
+    record = await _letter(parts_of(request), partition, offset)
     fault = ""
     try:
         event = letter_of(record).event
@@ -115,13 +113,12 @@ async def replay_dead_letter(
     most once, however long ago a copy of it was answered."""
     parts = parts_of(request)
     body = await object_of(request, parts.settings.gateway)
-    record = await _letter(parts, holder, partition, offset)
+    record = await _letter(parts, partition, offset)
     try:
         letter = letter_of(record, body.get("event"))
     except ValueError as error:
         raise ProblemError("invalid_data", str(error), pointer="/event") from error
     account = letter.event["subject"]
-    require_account(holder, account)
     if body.get("dry_run") is True:
         return ReplayAnswer(account_id=account, event_id=letter.event["id"], command=None)
     async with audited(parts, request, holder, "dead_letter.replay", account=account):
@@ -143,9 +140,9 @@ async def _put_back(parts: Parts, holder: Holder, letter: Letter) -> ReplayAnswe
     return ReplayAnswer(account_id=letter.event["subject"], event_id=letter.event["id"], command=answer)
 
 
-async def _letter(parts: Parts, holder: Holder, partition: int, offset: int) -> dict[str, Any]:
+async def _letter(parts: Parts, partition: int, offset: int) -> dict[str, Any]:
     found = await parts.store.ask(lambda client: dead_letters.dead_letter(client, partition, offset))
-    if found is None or (holder.accounts is not None and not holder.may_touch(found["account_id"])):
+    if found is None:
         raise ProblemError("unknown_dead_letter", "expected the place of a dead letter")
     return found
 
@@ -154,10 +151,8 @@ _LETTER: Final = [name for name in DeadLetterAnswer.model_fields if name not in 
 
 
 @router.get("/pipeline")
-async def pipeline(request: Request, holder: Operates) -> PipelineAnswer:
+async def pipeline(request: Request, _holder: Operates) -> PipelineAnswer:
     """How the pipeline runs: how far behind its tables are, what it did lately, whether the sums agree."""
-    if holder.accounts is not None:
-        raise ProblemError("account_not_allowed", "expected a key that is bound to no account")
     parts = parts_of(request)
     fresh = await parts.freshness.of(None)
     posted = parts.views.posted()

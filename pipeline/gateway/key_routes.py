@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pipeline.client.publisher import Delivered
 from pipeline.gateway import keys
-from pipeline.gateway.access import Operates
+from pipeline.gateway.access import Bills
 from pipeline.gateway.audit import audited
 from pipeline.gateway.keys import Holder
 from pipeline.gateway.limits import body_of, json_object
@@ -22,7 +22,7 @@ KeyId = Annotated[str, Path(pattern=KEY_ID_PATTERN)]
 
 
 @router.post("", status_code=201)
-async def create_key(request: Request, holder: Operates) -> NewKeyAnswer:
+async def create_key(request: Request, holder: Bills) -> NewKeyAnswer:
     """Make a key. It is shown this once."""
     parts = parts_of(request)
     wanted = _wanted(await body_of(request, parts.settings.gateway))
@@ -40,7 +40,7 @@ async def create_key(request: Request, holder: Operates) -> NewKeyAnswer:
 
 
 @router.get("")
-async def list_keys(request: Request, holder: Operates) -> KeysAnswer:
+async def list_keys(request: Request, holder: Bills) -> KeysAnswer:
     """Keys without their secrets, revoked ones too: those of accounts that the own key may touch."""
     parts = parts_of(request)
     await parts.views.catch_up()
@@ -48,7 +48,7 @@ async def list_keys(request: Request, holder: Operates) -> KeysAnswer:
 
 
 @router.post("/{key_id}/revoke")
-async def revoke_key(request: Request, holder: Operates, key_id: KeyId) -> KeyAnswer:
+async def revoke_key(request: Request, holder: Bills, key_id: KeyId) -> KeyAnswer:
     """End a key in every gateway, within moments. Once more changes nothing."""
     parts = parts_of(request)
     await parts.views.catch_up()
@@ -84,22 +84,25 @@ def _wanted(body: bytes) -> NewKeyRequest:
 
 
 def _require_within(holder: Holder, wanted: NewKeyRequest) -> None:
-    missing = [each for each in wanted.scopes if each not in holder.scopes]
+    missing = [each for each in wanted.scopes if not holder.may(each)]
     if missing:
         raise ProblemError(
             "scope_missing", f"expected scopes of the own key, got {missing[0]!r}", pointer="/scopes"
         )
+    if wanted.accounts is not None and "admin" in wanted.scopes:
+        detail = "expected `admin` only of a key for every account; for an account's owner there is `billing`"
+        raise ProblemError("invalid_data", detail, pointer="/scopes")
     if holder.accounts is not None and not (wanted.accounts and set(wanted.accounts) <= holder.accounts):
         detail = "expected accounts that this key is bound to"
         raise ProblemError("account_not_allowed", detail, pointer="/accounts")
 
 
 def _is_within(holder: Holder, key: ApiKey) -> bool:
-    if holder.accounts is None:
+    """Whether the key can do nothing that the holder may not."""
+    if holder.may("admin"):
         return True
-    return (
-        key.accounts is not None and set(key.accounts) <= holder.accounts and set(key.scopes) <= holder.scopes
-    )
+    reaches = holder.accounts is None or (key.accounts is not None and set(key.accounts) <= holder.accounts)
+    return reaches and all(map(holder.may, key.scopes))
 
 
 def _answer(key: ApiKey) -> KeyAnswer:

@@ -24,7 +24,7 @@ from schemas.base import ACCOUNT_ID_PATTERN
 from schemas.http_api import Scope
 
 PREFIX: Final = "cs_live_"
-EVERY_SCOPE: Final[tuple[Scope, ...]] = ("ingest", "hold", "read", "admin")
+EVERY_SCOPE: Final[tuple[Scope, ...]] = ("ingest", "hold", "read", "billing", "admin")
 _KEY: Final = re.compile(PREFIX + r"([0-9a-f]{16})_[0-9a-f]{64}")
 _ACCOUNT_ID: Final = re.compile(ACCOUNT_ID_PATTERN)
 _NO_HASH: Final = "0" * 64
@@ -44,6 +44,10 @@ class Holder:
     def source(self) -> str:
         """As which its commands stand in the log: a command's identity is (account, source, id)."""
         return f"//creditstream/gateway/{self.key_id}"
+
+    def may(self, scope: Scope) -> bool:
+        """`admin` includes `billing`; no other scope includes another."""
+        return scope in self.scopes or (scope == "billing" and "admin" in self.scopes)
 
     def may_touch(self, account: str) -> bool:
         return self.accounts is None or account in self.accounts
@@ -66,7 +70,7 @@ class KeyRing:
             return
         known = self._keys.get(key.key_id)
         if known is None or known.revoked_at is None:  # An old record that is written again revives nothing.
-            self._keys[key.key_id] = key
+            self._keys[key.key_id] = _without_reach(key)
 
     def holder(self, shown: str) -> Holder | None:
         """Who shows this key; None for a key that is forged, cut off or revoked."""
@@ -89,6 +93,14 @@ class KeyRing:
     def all(self) -> list[ApiKey]:
         """By the time of their making."""
         return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))
+
+
+def _without_reach(key: ApiKey) -> ApiKey:
+    """Older releases made bound keys with `admin`, which could give themselves credits: they count as `billing`."""
+    if key.accounts is None or "admin" not in key.scopes:
+        return key
+    scopes = dict.fromkeys("billing" if each == "admin" else each for each in key.scopes)
+    return key.model_copy(update={"scopes": list(scopes)})
 
 
 def _holder(key: ApiKey) -> Holder:
@@ -121,7 +133,11 @@ def new_key(
     created_by: str,
     key: str | None = None,
 ) -> NewKey:
-    """A key and its record. Raises ValueError for an account id that is none."""
+    """A key and its record. Raises ValueError for an account id that is none, and for a bound key with `admin`."""
+    if accounts is not None and "admin" in scopes:
+        raise ValueError(
+            "expected `admin` only of a key that is bound to no account (for its owner there is `billing`)"
+        )
     for account in accounts or ():
         if not _ACCOUNT_ID.fullmatch(account):
             raise ValueError(f"expected an account id like {ACCOUNT_ID_PATTERN}, got {account!r}")

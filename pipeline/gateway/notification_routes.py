@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from pipeline.client.origin import new_id
-from pipeline.gateway.access import AccountInPath, Operates, allowed
+from pipeline.gateway.access import AccountInPath, Bills, allowed
 from pipeline.gateway.account_routes import InPage, InTime, page_of
 from pipeline.gateway.audit import audited
 from pipeline.gateway.json_answers import json_answer
@@ -54,7 +54,7 @@ async def notifications(request: Request, account_id: AccountInPath) -> Notifica
 
 @router.put("")
 async def set_notifications(
-    request: Request, holder: Operates, account_id: AccountInPath
+    request: Request, holder: Bills, account_id: AccountInPath
 ) -> NotificationsAnswer:
     """Say whom to write to; it replaces what was. Webhooks stay as they are."""
     parts = parts_of(request)
@@ -85,7 +85,7 @@ async def list_webhooks(request: Request, account_id: AccountInPath) -> Webhooks
 
 
 @router.post("/webhooks", status_code=201)
-async def create_webhook(request: Request, holder: Operates, account_id: AccountInPath) -> NewWebhookAnswer:
+async def create_webhook(request: Request, holder: Bills, account_id: AccountInPath) -> NewWebhookAnswer:
     """Make an endpoint. Its secret is shown this once."""
     parts = parts_of(request)
     wanted = await _wanted(request, parts, NewWebhookRequest)
@@ -110,7 +110,7 @@ async def create_webhook(request: Request, holder: Operates, account_id: Account
 
 @router.post("/webhooks/{endpoint_id}/rotate")
 async def rotate_webhook(
-    request: Request, holder: Operates, account_id: AccountInPath, endpoint_id: EndpointId
+    request: Request, holder: Bills, account_id: AccountInPath, endpoint_id: EndpointId
 ) -> NewWebhookAnswer:
     """A new secret, shown this once. The old one signs beside it for a while, so that no message is refused."""
     parts = parts_of(request)
@@ -125,7 +125,7 @@ async def rotate_webhook(
 
 @router.delete("/webhooks/{endpoint_id}")
 async def delete_webhook(
-    request: Request, holder: Operates, account_id: AccountInPath, endpoint_id: EndpointId
+    request: Request, holder: Bills, account_id: AccountInPath, endpoint_id: EndpointId
 ) -> WebhooksAnswer:
     """Delete an endpoint: nothing is sent there any more. Answers those that are left."""
     parts = parts_of(request)
@@ -138,7 +138,7 @@ async def delete_webhook(
 
 
 @router.post("/test", status_code=202)
-async def send_test(request: Request, holder: Operates, account_id: AccountInPath) -> QueuedAnswer:
+async def send_test(request: Request, holder: Bills, account_id: AccountInPath) -> QueuedAnswer:
     """Send a test to one recipient or webhook, or to all of the account."""
     parts = parts_of(request)
     wanted = await _wanted(request, parts, TestRequest)
@@ -166,7 +166,7 @@ async def list_deliveries(
 
 @router.post("/deliveries/{delivery_id}/redeliver", status_code=202)
 async def redeliver(
-    request: Request, holder: Operates, account_id: AccountInPath, delivery_id: DeliveryId
+    request: Request, holder: Bills, account_id: AccountInPath, delivery_id: DeliveryId
 ) -> QueuedAnswer:
     """Deliver once more, with the same id, what was delivered or is dead. Receivers see that it is no new alert."""
     parts = parts_of(request)

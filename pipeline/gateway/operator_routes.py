@@ -1,12 +1,14 @@
-"""Operators' commands over HTTP: the same that the command line has. Each leaves a trace in the admin actions."""
+"""Commands over HTTP: the same that the command line has; an owner may give those about his plan and his settings. Each
+leaves a trace in the admin actions."""
 
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
 
-from pipeline.gateway.access import AccountInPath, Operates, account_in
+from pipeline.gateway.access import AccountInPath, Bills, Operates, account_in
 from pipeline.gateway.audit import audited
 from pipeline.gateway.commanding import command_id_of, obey
+from pipeline.gateway.keys import Holder
 from pipeline.gateway.limits import object_of
 from pipeline.gateway.parts import parts_of
 from schemas.base import GRANT_ID_PATTERN
@@ -41,14 +43,14 @@ async def void_grant(
 
 
 @router.post("/{account_id}/plan")
-async def change_plan(request: Request, holder: Operates, account_id: AccountInPath) -> CommandAnswer:
+async def change_plan(request: Request, holder: Bills, account_id: AccountInPath) -> CommandAnswer:
     """A larger plan counts at once, any other from the period's end. To cancel is to change to the free plan."""
     body = await object_of(request, parts_of(request).settings.gateway)
     return await _command(request, holder, "change_plan", account_id, body)
 
 
 @router.patch("/{account_id}/settings")
-async def configure(request: Request, holder: Operates, account_id: AccountInPath) -> CommandAnswer:
+async def configure(request: Request, holder: Bills, account_id: AccountInPath) -> CommandAnswer:
     """Change billing settings: overage, alert thresholds. What is not named stays as it is."""
     body = await object_of(request, parts_of(request).settings.gateway)
     return await _command(request, holder, "configure", account_id, body)
@@ -62,7 +64,7 @@ async def close_account(request: Request, holder: Operates, account_id: AccountI
 
 
 async def _command(
-    request: Request, holder: Operates, name: str, account: str, data: dict[str, Any]
+    request: Request, holder: Holder, name: str, account: str, data: dict[str, Any]
 ) -> CommandAnswer:
     parts, command_id = parts_of(request), command_id_of(request)
     async with audited(parts, request, holder, f"account.{name}", account=account, command_id=command_id):

@@ -8,11 +8,12 @@ from pipeline.pages.visits import PageRoute, Visit, Visiting, go_to
 from schemas.http_api import Scope
 
 router: Final = APIRouter(route_class=PageRoute, include_in_schema=False)
-SCOPES: Final = {
+SCOPES: Final[dict[Scope, str]] = {
     "ingest": "publish usage",
     "hold": "set credits aside, charge or release them",
     "read": "balances, usage, statements",
-    "admin": "plans, settings, grants, keys",
+    "billing": "plan, overage, top-up, alerts, who is told, keys",
+    "admin": "everything an operator does: accounts, grants, corrections; never of a key that is bound to accounts",
 }
 assert set(SCOPES) == set(get_args(Scope)), "each scope has its words"
 
@@ -45,4 +46,10 @@ async def revoke(visit: Visiting, key_id: str) -> Response:
 
 async def _shown(visit: Visit, made: dict[str, Any] | None) -> Response:
     found = await visit.inside.get("/v1/keys")
-    return visit.page("keys.html", account=None, keys=list(reversed(found["keys"])), made=made, scopes=SCOPES)
+    return visit.page(
+        "keys.html",
+        account=None,
+        keys=list(reversed(found["keys"])),
+        made=made,
+        scopes={name: text for name, text in SCOPES.items() if visit.holder.may(name)},
+    )

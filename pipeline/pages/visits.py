@@ -52,10 +52,10 @@ SCREENS: Final = {
         ("/billing", "Billing settings"),
     ),
     "of_all": (("/prices", "Price list"),),
-    "of_admins": (("/keys", "API keys"),),
+    "of_owners": (("/keys", "API keys"),),
     "of_operators": (("/pipeline", "Pipeline"), ("/dead-letters", "Dead letters")),
 }
-"""Address and name: under an account, for everyone, for admins, for operators."""
+"""Address and name: under an account, for everyone, for whoever may change something, for operators."""
 
 
 class SignInNeededError(Exception):
@@ -97,16 +97,6 @@ class Visit:
     @property
     def inside(self) -> Inside:
         return Inside(self.request, self.holder)
-
-    @property
-    def may_change(self) -> bool:
-        """Whether forms are shown that change something."""
-        return "admin" in self.holder.scopes
-
-    @property
-    def operates(self) -> bool:
-        """Whether it is one of us: an admin for every account."""
-        return self.may_change and self.holder.accounts is None
 
     async def form(self) -> "Form":
         """The form that was sent, from one of our own pages. Raises `form_outdated`."""
@@ -180,8 +170,8 @@ def page(
         zone=context.pop("zone", session.zone),
         zones=words.ZONES,
         screens=SCREENS,
-        may_change=holder is not None and "admin" in holder.scopes,
-        operates=holder is not None and "admin" in holder.scopes and holder.accounts is None,
+        may_change=holder is not None and holder.may("billing"),
+        operates=holder is not None and holder.may("admin"),
         new_id=new_id,
         **context,
     )

@@ -12,7 +12,7 @@ import pytest
 from pipeline.client.commands import command_key
 from pipeline.gateway import key_log
 from pipeline.gateway.keys import EVERY_SCOPE, new_key, signed
-from pipeline.settings import ClickHouseSettings, KafkaSettings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from tests.conftest import own_settings
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, make_key, square
 from tests.stack import wait_until
@@ -43,7 +43,7 @@ def there(
 
 @pytest.fixture(scope="module")
 def bound(there: Deployment) -> Iterator[httpx.Client]:
-    """Whoever holds a key that is bound to the own account, with every scope but `admin`."""
+    """Whoever holds a key that is bound to the own account, and may neither bill nor operate."""
     key = make_key(there.settings, scopes=("ingest", "hold", "read"), accounts=[OWN])
     with there.client(key) as client:
         wait_until("the key is known", lambda: client.get(f"/v1/accounts/{OWN}/balance").status_code == 200)
@@ -226,24 +226,92 @@ def test_an_old_record_written_again_revives_no_revoked_key(there: Deployment) -
         assert ended_key.get("/v1/keys").status_code == 401
 
 
-def test_a_bound_admin_can_neither_reach_further_nor_give_more_than_the_own_key_has(
-    there: Deployment,
-) -> None:
-    key = make_key(there.settings, scopes=("admin",), accounts=[OWN])
+def old_bound_admin(settings: Settings) -> str:
+    """As a release that did not know `billing` made them: bound to an account, and `admin`."""
+    signing = command_key(settings)
+    assert signing is not None
+    made = new_key(signing, name="old", scopes=["admin"], accounts=None, created_by="tests")
+    key_log.write(settings, signed(made.record.model_copy(update={"accounts": [OWN]}), signing))
+    return made.key
+
+
+@pytest.fixture(scope="module", params=["owner", "a bound admin of an older release"])
+def owner(there: Deployment, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """Whoever may bill the own account; first with a new key, then with an old one."""
+    is_new = request.param == "owner"
+    key = (
+        make_key(there.settings, scopes=("billing",), accounts=[OWN])
+        if is_new
+        else old_bound_admin(there.settings)
+    )
     with there.client(key) as client:
         wait_until("the key is known", lambda: client.get("/v1/keys").status_code == 200)
-        pack = {"grant_id": "g", "kind": "prepaid", "credits": "1"}
-        everything: dict[str, Any] = {"name": "x", "scopes": ["admin"], "accounts": None}
-        for path, body, code in (
-            (f"/v1/accounts/{OTHER}/grants", pack, NOT_ALLOWED),
-            ("/v1/accounts", {"account_id": "new", "plan": "free"}, NOT_ALLOWED),
-            ("/v1/keys", everything, NOT_ALLOWED),
-            ("/v1/keys", {**everything, "accounts": [OWN, OTHER]}, NOT_ALLOWED),
-            ("/v1/keys", {**everything, "accounts": [OWN], "scopes": ["read"]}, "scope_missing"),
-            (f"/v1/keys/{there.key.split('_')[2]}/revoke", {}, "unknown_key"),
-        ):
-            assert client.post(path, json=body).json()["code"] == code
-        assert {each["accounts"][0] for each in client.get("/v1/keys").json()["keys"]} == {OWN}
+        yield client
+
+
+PACK = {"grant_id": "g", "kind": "prepaid", "credits": "1"}
+KEY = {"name": "x", "scopes": ["billing"], "accounts": [OWN]}
+OF_OWNERS = [
+    # Credits, and everything else that operators decide.
+    Attempt("to give himself credits", "POST", f"/v1/accounts/{OWN}/grants", 403, "scope_missing", PACK),
+    Attempt("to void a grant", "POST", f"/v1/accounts/{OWN}/grants/g/void", 403, "scope_missing", {}),
+    Attempt("to take a charge back", "POST", f"/v1/accounts/{OWN}/charges/e/reverse", 403, "scope_missing", {}),
+    Attempt("to rate a charge again", "POST", f"/v1/accounts/{OWN}/charges/e/rerate", 403, "scope_missing", {}),
+    Attempt("to open an account", "POST", "/v1/accounts", 403, "scope_missing", {"account_id": OWN, "plan": "pro"}),
+    Attempt("to close the account", "POST", f"/v1/accounts/{OWN}/close", 403, "scope_missing", {}),
+    Attempt("to list dead letters", "GET", f"/v1/dead-letters?account={OWN}", 403, "scope_missing"),
+    Attempt("to see a dead letter", "GET", "/v1/dead-letters/0/0", 403, "scope_missing"),
+    Attempt("to put a dead letter back", "POST", "/v1/dead-letters/0/0/replay", 403, "scope_missing", {}),
+    Attempt("to see the pipeline", "GET", "/v1/pipeline", 403, "scope_missing"),
+    # What his other keys are for.
+    Attempt("to use credits", "POST", "/v1/holds", 403, "scope_missing", {"hold_id": "h", "credits": "1"}),
+    Attempt("to read", "GET", f"/v1/accounts/{OWN}/balance", 403, "scope_missing"),
+    # Other accounts.
+    Attempt("another's plan", "POST", f"/v1/accounts/{OTHER}/plan", 403, NOT_ALLOWED, {"plan": "pro"}),
+    Attempt("another's settings", "PATCH", f"/v1/accounts/{OTHER}/settings", 403, NOT_ALLOWED, {}),
+    Attempt("another's recipients", "PUT", f"/v1/accounts/{OTHER}/notifications", 403, NOT_ALLOWED, {}),
+    # Keys that could do more.
+    Attempt("an admin key", "POST", "/v1/keys", 403, "scope_missing", {**KEY, "scopes": ["admin"]}),
+    Attempt("a key to read", "POST", "/v1/keys", 403, "scope_missing", {**KEY, "scopes": ["read"]}),
+    Attempt("a key for all", "POST", "/v1/keys", 403, NOT_ALLOWED, {**KEY, "accounts": None}),
+    Attempt("a key for another too", "POST", "/v1/keys", 403, NOT_ALLOWED, {**KEY, "accounts": [OWN, OTHER]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attempt", OF_OWNERS, ids=lambda attempt: attempt.name)
+def test_an_owner_decides_nothing_that_is_an_operators(owner: httpx.Client, attempt: Attempt) -> None:
+    said = owner.request(attempt.method, attempt.path, json=attempt.body)
+    assert (said.status_code, said.json()["code"]) == (attempt.status, attempt.code), said.text
+
+
+def test_an_owner_decides_about_the_own_account(there: Deployment, owner: httpx.Client) -> None:
+    own = f"/v1/accounts/{OWN}"
+    assert owner.patch(f"{own}/settings", json={"alert_thresholds": [50]}).status_code == 200
+    assert owner.post(f"{own}/plan", json={"plan": "free"}).status_code == 200
+    assert owner.post(f"{own}/plan", json={"plan": "starter"}).status_code == 200
+    assert owner.put(f"{own}/notifications", json={"recipients": []}).status_code == 200
+    made = owner.post("/v1/keys", json=KEY)
+    assert made.status_code == 201, made.text
+    assert {each["accounts"][0] for each in owner.get("/v1/keys").json()["keys"]} == {OWN}
+    others = owner.post(f"/v1/keys/{there.key.split('_')[2]}/revoke", json={})
+    assert others.json()["code"] == "unknown_key"
+    assert owner.post(f"/v1/keys/{made.json()['key_id']}/revoke", json={}).status_code == 200
+
+
+def test_nobody_makes_an_admin_of_some_accounts(there: Deployment) -> None:
+    with there.client() as client:
+        said = client.post("/v1/keys", json={"name": "x", "scopes": ["admin"], "accounts": [OWN]})
+        assert (said.status_code, said.json()["pointer"]) == (422, "/scopes")
+    with pytest.raises(ValueError, match="bound to no account"):
+        make_key(there.settings, scopes=("admin",), accounts=[OWN])
+
+
+def test_a_key_that_bills_every_account_sees_and_ends_no_admins_key(there: Deployment) -> None:
+    with there.client(make_key(there.settings, scopes=("billing",))) as client:
+        wait_until("the key is known", lambda: client.get("/v1/keys").status_code == 200)
+        assert all(each["scopes"] == ["billing"] for each in client.get("/v1/keys").json()["keys"])
+        said = client.post(f"/v1/keys/{there.key.split('_')[2]}/revoke", json={})
+        assert said.json()["code"] == "unknown_key"
 
 
 def test_a_cursor_of_another_account_list_or_filter_is_refused(

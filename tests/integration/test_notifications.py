@@ -37,7 +37,7 @@ def there(
 
 
 def of(account: str, there: Deployment, *scopes: Scope) -> httpx.Client:
-    key = make_key(there.settings, scopes=scopes or ("read", "admin"), accounts=[account])
+    key = make_key(there.settings, scopes=scopes or ("read", "billing"), accounts=[account])
     return httpx.Client(
         base_url=f"{there.url('gateway')}/v1/accounts/{account}",
         headers={"authorization": f"Bearer {key}"},
@@ -113,7 +113,7 @@ def test_an_endpoint_inside_the_network_is_refused(there: Deployment) -> None:
 def test_reading_and_changing_are_two_scopes_and_other_accounts_are_closed(there: Deployment) -> None:
     with (
         of("mine", there, "read") as reads,
-        of("mine", there, "admin") as changes,
+        of("mine", there, "billing") as changes,
         of("else", there) as other,
     ):
         assert reads.get("/notifications").status_code == 200
