@@ -40,11 +40,11 @@ Values = Mapping[str, Any]
 
 
 def wait_until(what: str, found: Callable[[], T | None], seconds_max: float = 30) -> T:
-    """Asks until the answer is not None (nor False), and fails with `what` after the bound."""
+    """Asks until the answer is something (not None, False or an empty list), and fails with `what` after the bound."""
     until = time.monotonic() + seconds_max
     while True:
         answer = found()
-        if answer is not None and answer is not False:
+        if answer is not None and answer is not False and answer != []:
             return answer
         assert time.monotonic() < until, f"expected within {seconds_max} s: {what}"
         time.sleep(0.02)

@@ -1,6 +1,7 @@
 """Operators' corrections over HTTP: charges taken back or priced again, dead letters put back, and how it all runs."""
 
 import asyncio
+import time
 from base64 import b64decode
 from contextlib import closing
 from typing import Annotated, Any, Final
@@ -34,6 +35,8 @@ from schemas.http_api import (
 router: Final = APIRouter(prefix="/v1", tags=["Operators"])
 STORED_SECONDS_MAX: Final = 5
 """For the sink to pass what a look at the records must see."""
+STORED_POLL_SECONDS: Final = 0.2
+"""Between two looks. Of one batch the sink stores the balances and the records within less."""
 Place = Annotated[int, Path(ge=0, le=OFFSET_MAX)]
 
 
@@ -57,11 +60,10 @@ async def _correct(request: Request, holder: Holder, name: str, account: str, ev
     parts, command_id = parts_of(request), command_id_of(request)
     body = await object_of(request, parts.settings.gateway)
     offset = body.pop("offset", None)
-    charges = await parts.store.ask(lambda client: charges_of(client, event_id, account=account))
+    charges = await _charges(parts, event_id, account)
     found = [each for each in charges if offset is None or each["offset"] == offset]
     if not found:
-        detail = "expected a charge of this account (what was just charged is a second behind)"
-        raise ProblemError("unknown_charge", detail)
+        raise ProblemError("unknown_charge", "expected the id of an event that this account was charged for")
     if len(found) > 1:
         raise ProblemError(
             "charge_ambiguous", "expected the offset of one of several charges", pointer="/offset"
@@ -71,6 +73,23 @@ async def _correct(request: Request, holder: Holder, name: str, account: str, ev
         raise ProblemError("charge_too_old", "the charge's record is no longer kept; give credits instead")
     async with audited(parts, request, holder, f"account.{name}", account=account, command_id=command_id):
         return await obey(parts, holder, name, account, {**body, "record": place}, command_id)
+
+
+async def _charges(parts: Parts, event_id: str, account: str) -> list[dict[str, Any]]:
+    """The charges with this id. Whoever was told of a charge may correct it at once, so the sink is waited for until it
+    has stored what the balances show. Raises `store_behind` when that takes too long."""
+    await parts.views.catch_up(account)
+    partition, newest = parts.views.partition_of(account), parts.views.newest()
+    until, was_stored = time.monotonic() + STORED_SECONDS_MAX, False
+    while True:
+        found = await parts.store.ask(lambda client: charges_of(client, event_id, account=account))
+        if found or was_stored or partition is None:
+            return found
+        if time.monotonic() > until:
+            raise ProblemError("store_behind", "the newest charges are not stored yet", retry_after=2)
+        reached = await parts.store.ask(stored.balances_reached)
+        was_stored = reached.get(partition, -1) >= newest.get(partition, -1)
+        await asyncio.sleep(STORED_POLL_SECONDS)
 
 
 @router.get("/dead-letters", response_model=DeadLettersAnswer)

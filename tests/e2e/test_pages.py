@@ -19,7 +19,7 @@ from pipeline.settings import ClickHouseSettings, KafkaSettings
 from tests.browser import browser as opened_browser
 from tests.browser import violations
 from tests.conftest import own_settings
-from tests.gateways import BATCH, Deployment, deployed, event
+from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event
 from tests.stack import execute, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -334,6 +334,20 @@ def test_a_dead_letter_is_mended_tried_and_put_back(there: Deployment, visitor: 
     with there.client() as client:
         said = client.get("/v1/accounts/nobody-yet/balance").json()
     assert said["available"] == "497"
+
+
+def test_a_charge_is_taken_back_as_soon_as_somebody_was_told_of_it(there: Deployment) -> None:
+    account = there.open("corrected")
+    sent = event(account, images=4)
+    with there.client() as client:
+        told = client.post("/v1/events?wait=outcome", json=sent, headers=CLOUD_EVENT).json()
+        assert told["outcome"]["credits"] == "4"
+        path = f"/v1/accounts/{account}/charges/{sent['id']}/reverse"
+        said = client.post(path, json={"credits": "1", "reason": "one was black"})
+        assert said.status_code == 200, said.text
+        assert client.get(f"/v1/accounts/{account}/balance").json()["available"] == "497"
+        unknown = client.post(path.replace(sent["id"], "unknown"), json={})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_charge")
 
 
 def test_pipeline_shows_that_balances_and_ledger_agree(visitor: Visitor) -> None:
