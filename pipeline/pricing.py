@@ -4,6 +4,7 @@ The rules and their validation are the stream's own. Only the envelope may be in
 no id, source or account yet.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -31,7 +32,8 @@ _ENVELOPE: Final = {
 
 
 class Pricing:
-    """Answers lines of JSON with their price. `at` chooses the book for all of them, and `book` is one."""
+    """Answers lines of JSON with their price. `at` chooses the book for all of them, and `book` is one; `books` are a
+    schedule that takes the place of this release's."""
 
     def __init__(
         self,
@@ -39,10 +41,11 @@ class Pricing:
         *,
         at: Instant | None = None,
         book: PriceBook | None = None,
+        books: Sequence[PriceBook] | None = None,
         explain: bool = False,
     ) -> None:
         self._event_bytes_max = rules.event_bytes_max
-        self._books = price_books()
+        self._books = price_books() if books is None else books
         self._at = at
         self._given = book
         self._explain = explain

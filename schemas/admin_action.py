@@ -9,12 +9,13 @@ class AdminAction(WireModel):
     at: UtcInstant
     """The gateway's clock."""
     action: str
-    """`account.<command>`, `key.create`, `key.revoke`, `notifications.<what>` or `webhook.<what>`."""
+    """`account.<command>`, `dead_letter.replay`, `price_book.publish`, `plan_catalog.publish`, `key.create`,
+    `key.revoke`, `notifications.<what>` or `webhook.<what>`."""
     key_id: str
     key_name: str
     """Whose key it was."""
     account_id: str
-    """Empty for actions on keys."""
+    """Empty for what is about no account."""
     subject: str
     """The command's id, or the id of the key, webhook or delivery."""
     result: str

@@ -492,6 +492,35 @@ class AccountsAnswer(WireModel):
     """Whether there are more that begin so."""
 
 
+class PublishPriceBookRequest(PriceBook):
+    """`POST /v1/price-books`: a whole price book, immutable once it is published."""
+
+
+class PublishPlansRequest(PlanCatalog):
+    """`POST /v1/plans`: a whole plan catalogue, immutable once it is published."""
+
+
+class PartitionAnswer(WireModel):
+    """What one partition says of a publication."""
+
+    partition: int
+    offset: Count
+    outcome: Literal["accepted", "refused", "duplicate", "dead_letter"]
+    is_accepted: bool
+    """Also of the duplicate of an accepted one."""
+    reason: str
+    detail: str
+
+
+class PublishedAnswer(WireModel):
+    """A version that every partition has accepted."""
+
+    version: str
+    sha256: str
+    effective_from: UtcInstant
+    partitions: list[PartitionAnswer]
+
+
 class PlansAnswer(WireModel):
     """Plan catalogues in the order of their `effective_from`; the last one that has begun is in force."""
 

@@ -49,6 +49,8 @@ STORED: Final = (*OF_WORKERS, ALERT_DELIVERIES)
 OUTCOMES: Final = (METERED_RECORDS, COMMAND_RESULTS, DEAD_LETTERS)
 READ: Final = ("Read", "Describe")
 WRITE: Final = ("Write", "Describe")
+PUBLISHERS: Final = "creditstream-schedule"
+"""Shared by all who publish price books and plans, so that they fence each other."""
 UNUSED: Final = ("unused", "reconcile")
 """Groups that are named and never joined: librdkafka asks for their coordinator all the same."""
 
@@ -118,12 +120,13 @@ def rules(of: Deployment) -> list[Rule]:
         ("notifier", WRITE, "topic", (ALERT_DELIVERIES,)),
         ("notifier", READ, "group", (f"{app}-notifier",)),
         ("notifier", WRITE, "transactional-id", notifier_fences),
-        ("gateway", READ, "topic", (*OUTCOMES, ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS)),
+        ("gateway", READ, "topic", (*OUTCOMES, ACCOUNT_BALANCES, API_KEYS, NOTIFICATION_SETTINGS, state)),
         ("gateway", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, ADMIN_ACTIONS, *notifications)),
+        ("gateway", WRITE, "transactional-id", (PUBLISHERS,)),
         ("producer", WRITE, "topic", (ACCOUNT_EVENTS,)),
         ("operator", READ, "topic", every),
         ("operator", WRITE, "topic", (ACCOUNT_EVENTS, API_KEYS, *notifications)),
-        ("operator", WRITE, "transactional-id", ("creditstream-schedule",)),
+        ("operator", WRITE, "transactional-id", (PUBLISHERS,)),
         ("lag", ("Describe",), "topic", (ACCOUNT_EVENTS, METERED_RECORDS)),  # Autoscaling, lag exporters.
         ("lag", ("Describe",), "group", (app, f"{app}-sink")),
         *(

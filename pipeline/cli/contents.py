@@ -3,28 +3,16 @@
 A name is a file if there is one of that name, else a version: of this release, else of the running deployment.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
+    from pipeline.client.schedule import Kind
     from pipeline.domain.plans import PlanCatalog
     from pipeline.domain.price_book import PriceBook
-    from pipeline.state import Cursor, VersionRef
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A price book or a plan catalogue, as the command line calls it."""
-
-    name: str
-    type: str
-    key_of: "Callable[[str], bytes]"
-    read: "Callable[[bytes], PriceBook | PlanCatalog]"
-    refs_of: "Callable[[Cursor], tuple[VersionRef, ...]]"
 
 
 class Content(NamedTuple):
@@ -34,29 +22,19 @@ class Content(NamedTuple):
     origin: str
 
 
-def price_books() -> Kind:
-    from pipeline.published import price_book
-    from pipeline.state import price_book_key
-    from schemas.publication import PRICE_BOOK_TYPE
+def price_books() -> "Kind":
+    from pipeline.client.schedule import PRICE_BOOKS
 
-    return Kind("price book", PRICE_BOOK_TYPE, price_book_key, price_book, lambda cursor: cursor.price_books)
+    return PRICE_BOOKS
 
 
-def plan_catalogs() -> Kind:
-    from pipeline.published import plan_catalog
-    from pipeline.state import plan_catalog_key
-    from schemas.publication import PLAN_CATALOG_TYPE
+def plan_catalogs() -> "Kind":
+    from pipeline.client.schedule import PLAN_CATALOGS
 
-    return Kind(
-        "plan catalogue",
-        PLAN_CATALOG_TYPE,
-        plan_catalog_key,
-        plan_catalog,
-        lambda cursor: cursor.plan_catalogs,
-    )
+    return PLAN_CATALOGS
 
 
-def content_of(kind: Kind, name: str) -> Content:
+def content_of(kind: "Kind", name: str) -> Content:
     """The content of a file or version. Exit code 3 when nobody has it."""
     import orjson
 
@@ -85,7 +63,7 @@ def content_of(kind: Kind, name: str) -> Content:
     return Content(orjson.loads(published), "deployment")
 
 
-def file_content(kind: Kind, path: Path) -> dict[str, Any]:
+def file_content(kind: "Kind", path: Path) -> dict[str, Any]:
     import orjson
 
     try:
@@ -97,17 +75,13 @@ def file_content(kind: Kind, path: Path) -> dict[str, Any]:
     return content
 
 
-def read(kind: Kind, content: Mapping[str, Any]) -> "PriceBook | PlanCatalog":
+def read(kind: "Kind", content: Mapping[str, Any]) -> "PriceBook | PlanCatalog":
     """The content as the rules see it, by the worker's own validation. Exit code 4 when they would refuse it."""
-    import orjson
-
-    from pipeline.published import content_hash
+    from pipeline.client.publication import checked
     from pipeline.validate_data import Fault
-    from pipeline.validate_publication import published_content
 
-    data = {"content": dict(content), "sha256": content_hash(orjson.dumps(content))}
     try:
-        return published_content(kind.type, data)[1]
+        return checked(kind.type, content)
     except Fault as fault:
         where = fault.pointer.removeprefix("/data/content") or "the whole"
         raise CliError(
@@ -115,7 +89,7 @@ def read(kind: Kind, content: Mapping[str, Any]) -> "PriceBook | PlanCatalog":
         ) from fault
 
 
-def validate(kind: Kind, file: str, *, as_json: bool) -> None:
+def validate(kind: "Kind", file: str, *, as_json: bool) -> None:
     """Say whether a file could be published as far as it alone decides that."""
     from pipeline.cli.output import write, write_json
     from pipeline.domain.instants import format_instant
@@ -134,7 +108,7 @@ def validate(kind: Kind, file: str, *, as_json: bool) -> None:
         )
 
 
-def show(kind: Kind, name: str) -> None:
+def show(kind: "Kind", name: str) -> None:
     """The whole content as JSON."""
     from pipeline.cli.output import say, write_json
 
@@ -144,7 +118,7 @@ def show(kind: Kind, name: str) -> None:
     write_json(found.content)
 
 
-def diff(kind: Kind, first: str, second: str, *, as_json: bool) -> None:
+def diff(kind: "Kind", first: str, second: str, *, as_json: bool) -> None:
     """What changes from one to the other."""
     from pipeline.cli.output import say, write_json, write_table
 

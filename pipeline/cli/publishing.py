@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pipeline.cli.commanding import SOURCE, signing_key
-from pipeline.cli.contents import Kind, file_content, read
+from pipeline.cli.contents import file_content, read
 from pipeline.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
     from pipeline.client.outcomes import Outcome
+    from pipeline.client.schedule import Kind
     from pipeline.domain.plans import PlanCatalog
     from pipeline.domain.price_book import PriceBook
     from pipeline.state import VersionRef
 
 
-def publish(kind: Kind, file: str, at: str, command_id: str, *, as_json: bool) -> None:
+def publish(kind: "Kind", file: str, at: str, command_id: str, *, as_json: bool) -> None:
     """Send a file's content to every partition, and wait until all have answered. Exit code 4 when it is refused."""
     from pipeline.cli.answers import answer_of, exit_of, worst, write_words
     from pipeline.cli.output import say, write_json
@@ -47,7 +48,7 @@ def publish(kind: Kind, file: str, at: str, command_id: str, *, as_json: bool) -
 
 
 def _send(
-    kind: Kind, content: dict[str, Any], version: "PriceBook | PlanCatalog", command_id: str
+    kind: "Kind", content: dict[str, Any], version: "PriceBook | PlanCatalog", command_id: str
 ) -> "list[Outcome]":
     """The outcome in each partition."""
     from pipeline.cli.output import say
@@ -77,20 +78,20 @@ def _send(
 
 def _leave_time(effective_from: int, lead_seconds: int) -> None:
     from pipeline.client.origin import now
-    from pipeline.client.publication import APPEND_SECONDS_MAX
-    from pipeline.domain.instants import SECOND_MS, format_instant
+    from pipeline.client.publication import APPEND_SECONDS_MAX, earliest
+    from pipeline.domain.instants import format_instant
 
-    earliest = now() + (lead_seconds + APPEND_SECONDS_MAX) * SECOND_MS
-    if effective_from < earliest:
+    first = earliest(now(), lead_seconds)
+    if effective_from < first:
         raise CliError(
             Exit.REFUSED,
-            f"expected effective_from at or after {format_instant(earliest)}, got {format_instant(effective_from)}",
+            f"expected effective_from at or after {format_instant(first)}, got {format_instant(effective_from)}",
             why=f"{lead_seconds} s is the rule, {APPEND_SECONDS_MAX} s more until all partitions have it",
             next_step="a later effective_from in the file, or --at",
         )
 
 
-def versions(kind: Kind, *, bundled: bool, as_json: bool) -> None:
+def versions(kind: "Kind", *, bundled: bool, as_json: bool) -> None:
     """The versions of a kind: of the running deployment, or with `bundled` of this release."""
     from pipeline.cli.output import say, write_json, write_table
     from pipeline.domain.instants import format_instant
@@ -127,7 +128,7 @@ def _everywhere(known: list[int], partitions: list[int]) -> str:
     return "all" if known == partitions else f"only {', '.join(map(str, known))}"
 
 
-def bundled_refs(kind: Kind) -> "tuple[VersionRef, ...]":
+def bundled_refs(kind: "Kind") -> "tuple[VersionRef, ...]":
     """What a deployment begins with that this release starts."""
     from pipeline.bootstrap import load_core
     from pipeline.core import initial_cursor
@@ -136,7 +137,7 @@ def bundled_refs(kind: Kind) -> "tuple[VersionRef, ...]":
     return kind.refs_of(initial_cursor(load_core(Settings()), ""))
 
 
-def schedules_of(kind: Kind) -> "dict[int, tuple[VersionRef, ...]]":
+def schedules_of(kind: "Kind") -> "dict[int, tuple[VersionRef, ...]]":
     """The schedule of each partition that a worker has begun. Exit code 3 where none has."""
     from pipeline.client.schedule import DeploymentReader
     from pipeline.settings import Settings

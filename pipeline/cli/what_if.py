@@ -11,6 +11,7 @@ from pipeline.cli.exits import CliError, Exit
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from pipeline.client.schedule import Kind
     from pipeline.what_if import Comparison, Result, Tally
     from pipeline.what_if_schedule import Change
 
@@ -96,7 +97,7 @@ def _changes(names: dict[str, str], replaces: str, since: str) -> "list[Change]"
     return changes
 
 
-def _in_force(kind: contents.Kind) -> str:
+def _in_force(kind: "Kind") -> str:
     from pipeline.client.origin import now
 
     refs = max(publishing.schedules_of(kind).values(), key=len)

@@ -11,8 +11,14 @@ from typing import Any, Final
 import orjson
 
 from pipeline.client.publisher import QUIET, Delivered
+from pipeline.domain.instants import SECOND_MS, Instant
+from pipeline.domain.plans import PlanCatalog
+from pipeline.domain.price_book import PriceBook
 from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
+from pipeline.published import content_hash
 from pipeline.settings import Settings
+from pipeline.validate_publication import published_content
+from pipeline.validate_usage import canonical_json
 from schemas.publication import SCHEDULE_SUBJECT
 from schemas.topics import ACCOUNT_EVENTS
 
@@ -22,6 +28,18 @@ TRANSACTION_SECONDS_MAX: Final = 30
 APPEND_SECONDS_MAX: Final = 60
 """From the publisher's clock to the last append: the transaction, and what the clocks differ by. Who publishes leaves
 this much more time than the rule asks for, else partitions could disagree on whether it was too late."""
+
+
+def checked(kind: str, content: Mapping[str, Any]) -> PriceBook | PlanCatalog:
+    """The content as the rules see it, by the worker's own validation. Raises Fault, whose pointer begins with
+    `/data/content`."""
+    given = dict(content)
+    return published_content(kind, {"content": given, "sha256": content_hash(canonical_json(given))})[1]
+
+
+def earliest(now: int, lead_seconds: int) -> Instant:
+    """From when a version may take force that is published now; `lead_seconds` is the rule's own."""
+    return Instant(now + (lead_seconds + APPEND_SECONDS_MAX) * SECOND_MS)
 
 
 def publication(

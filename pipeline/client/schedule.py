@@ -4,7 +4,8 @@ What stands here is committed, by the worker that holds the partition; a worker 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.client.publisher import QUIET
@@ -19,7 +20,16 @@ from pipeline.kafka import (
     topic_name,
 )
 from pipeline.settings import Settings
-from pipeline.state import CURSOR_KEY, RESERVED_KEYS, Cursor, decode_cursor
+from pipeline.state import (
+    CURSOR_KEY,
+    RESERVED_KEYS,
+    Cursor,
+    VersionRef,
+    decode_cursor,
+    plan_catalog_key,
+    price_book_key,
+)
+from schemas.publication import PLAN_CATALOG_TYPE, PRICE_BOOK_TYPE
 from schemas.topics import changelog
 
 TAIL_OFFSETS: Final = 100
@@ -27,6 +37,25 @@ TAIL_OFFSETS: Final = 100
 STALL_SECONDS_MAX: Final = 30
 """Without a record and without the end for this long, the broker is given up."""
 READ_RECORDS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A price book or a plan catalogue."""
+
+    name: str
+    """For people."""
+    type: str
+    """Of the CloudEvent that publishes one."""
+    key_of: Callable[[str], bytes]
+    """Version → key of its content in the changelog."""
+    refs_of: Callable[[Cursor], tuple[VersionRef, ...]]
+
+
+PRICE_BOOKS: Final = Kind("price book", PRICE_BOOK_TYPE, price_book_key, lambda cursor: cursor.price_books)
+PLAN_CATALOGS: Final = Kind(
+    "plan catalogue", PLAN_CATALOG_TYPE, plan_catalog_key, lambda cursor: cursor.plan_catalogs
+)
 
 
 class DeploymentReader:

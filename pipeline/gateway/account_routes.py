@@ -151,6 +151,7 @@ async def export_usage(
     """All usage that the filters let through as a file, the oldest first: JSON (`usage_export.v1`), NDJSON or CSV."""
     filters, zone = asked.filters, asked.zone
     parts = parts_of(request)
+    versions = await parts.schedule.now()
 
     def pieces_of(client: Client) -> Generator[bytes, None, None]:
         source = exports.export_source(
@@ -159,7 +160,7 @@ async def export_usage(
             filters,
             zone,
             generated_at=now_text(),
-            book_hash=exports.known_book_hash,
+            book_hash=versions.book_hashes.get,
         )
         return exports.written(source, form)
 

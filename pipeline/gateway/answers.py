@@ -16,6 +16,7 @@ from pipeline.client.outcomes import Outcome, OutcomeKind, Position
 from pipeline.gateway.tail import Signal, Tail
 from pipeline.kafka import Message
 from pipeline.settings import Settings
+from schemas.publication import SCHEDULE_SUBJECT
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 
 _KINDS: Final[dict[str, OutcomeKind]] = {
@@ -23,6 +24,8 @@ _KINDS: Final[dict[str, OutcomeKind]] = {
     COMMAND_RESULTS: "command_result",
     DEAD_LETTERS: "dead_letter",
 }
+SCHEDULE_KEY: Final = SCHEDULE_SUBJECT.encode()
+"""Of publications and their answers."""
 OF_COMMANDS: Final[frozenset[OutcomeKind]] = frozenset({"command_result", "dead_letter"})
 OF_USAGE: Final[frozenset[OutcomeKind]] = frozenset({"metered_record", "dead_letter"})
 
@@ -46,6 +49,8 @@ class Answers:
         self._prefix = settings.kafka.topic_prefix
         self._seconds = settings.gateway.outcome_timeout_ms / 1000
         self._signal = Signal()
+        self.publications = 0
+        """Answers of partitions to published price books and plans that have been seen."""
         self.progress: dict[int, int] = {}
         """Input partition → offset up to which everything has been answered. Absent: nothing yet."""
         self.tail = Tail(settings, tuple(_KINDS), begin="latest", take=self._take, moved=self._signal.moved)
@@ -99,6 +104,8 @@ class Answers:
             assert topic is not None
             assert partition is not None
             newest[topic, partition] = message
+            if key == SCHEDULE_KEY:
+                self.publications += 1
             expected = self._accounts.get(key) if isinstance(key, bytes) else None
             if expected is not None:
                 kind = _KINDS[topic.removeprefix(self._prefix)]

@@ -26,6 +26,7 @@ from pipeline.gateway import (
     notification_routes,
     operator_routes,
     problems,
+    publication_routes,
     unsubscribe_routes,
 )
 from pipeline.gateway.answers import Answers
@@ -36,8 +37,8 @@ from pipeline.gateway.limits import Rates
 from pipeline.gateway.metrics import Metrics
 from pipeline.gateway.parts import Parts, parts_of
 from pipeline.gateway.problems import ProblemError, problem_response
+from pipeline.gateway.schedule import Schedule
 from pipeline.gateway.store import Store
-from pipeline.pricing import Pricing
 from pipeline.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class NoCommandKeyError(Exception):
 
 
 async def open_parts(settings: Settings) -> Parts:
-    """Connects, and reads balances and keys to their present end."""
+    """Connects, and reads balances, keys and the schedule to their present end."""
     signing = command_key(settings)
     if signing is None:
         raise NoCommandKeyError(settings.command_key_id)
@@ -67,12 +68,13 @@ async def open_parts(settings: Settings) -> Parts:
         store=store,
         freshness=FreshnessWatch(views, store),
         rates=Rates(settings.gateway),
-        pricing=Pricing(settings.rules, explain=True),
+        schedule=Schedule(settings, answers),
         metrics=Metrics(),
     )
     try:
         await answers.start()
         await views.start()
+        await parts.schedule.now()
         parts.freshness.start()
     except BaseException:
         await parts.close()
@@ -109,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
         listing_routes,
         account_routes,
         operator_routes,
+        publication_routes,
         correction_routes,
         key_routes,
         notification_routes,

@@ -34,6 +34,8 @@ _BODIES: Final[dict[tuple[str, str], type[BaseModel]]] = {
     ("/v1/keys", "post"): http_api.NewKeyRequest,
     ("/v1/accounts/{account_id}/charges/{event_id}/reverse", "post"): http_api.ReverseChargeRequest,
     ("/v1/accounts/{account_id}/charges/{event_id}/rerate", "post"): http_api.RerateChargeRequest,
+    ("/v1/price-books", "post"): http_api.PublishPriceBookRequest,
+    ("/v1/plans", "post"): http_api.PublishPlansRequest,
     (_REPLAY, "post"): http_api.ReplayDeadLetterRequest,
     (_NOTIFICATIONS, "put"): http_api.NotificationsRequest,
     (f"{_NOTIFICATIONS}/webhooks", "post"): http_api.NewWebhookRequest,

@@ -22,6 +22,7 @@ from pipeline.gateway.kafka_log import NotAcknowledged, Report
 from pipeline.gateway.limits import body_of, object_of
 from pipeline.gateway.parts import Parts, parts_of
 from pipeline.gateway.problems import ProblemError, status_of
+from pipeline.pricing import Pricing
 from pipeline.validate_data import shown
 from schemas.http_api import EstimateAnswer, EstimateItem, EventOutcome, EventResult, EventsAnswer
 
@@ -160,12 +161,13 @@ async def estimate(request: Request, holder: Anyone) -> Response:
             "invalid_data", f"expected 1 to {most} usages, got {shown(usages)}", pointer="/usages"
         )
     parts.rates.take(holder.key_id, len(usages) - 1)
-    items = [_estimated(parts, index, each) for index, each in enumerate(usages)]
+    pricing = (await parts.schedule.now()).pricing
+    items = [_estimated(pricing, index, each) for index, each in enumerate(usages)]
     total = sum((each.credits for each in items if each.credits is not None), _NOTHING)
     return _json_response(EstimateAnswer(credits=total, items=items).model_dump_json(), 200)
 
 
-def _estimated(parts: Parts, index: int, usage: object) -> EstimateItem:
+def _estimated(pricing: Pricing, index: int, usage: object) -> EstimateItem:
     asked = (
         {name: usage[name] for name in ("type", "data") if name in usage}
         if isinstance(usage, dict)
@@ -174,7 +176,7 @@ def _estimated(parts: Parts, index: int, usage: object) -> EstimateItem:
     if isinstance(asked, dict):
         asked["accepted_at"] = now()
         asked.setdefault("data", {})
-    answer = orjson.loads(parts.pricing.answer(index, _bytes(asked)))
+    answer = orjson.loads(pricing.answer(index, _bytes(asked)))
     if answer["credits"] is None:
         return EstimateItem(
             credits=None, code=answer["reason"], pointer=answer["pointer"], detail=answer["detail"]

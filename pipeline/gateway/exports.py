@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from pipeline.bootstrap import price_books
 from pipeline.clickhouse import Client
 from pipeline.gateway.times import in_zone
 from pipeline.query import pages
@@ -90,11 +89,6 @@ def export_source(
         opening=pages.posted_before(client, account, filters.since),
         book_hash=book_hash,
     )
-
-
-def known_book_hash(version: str) -> str | None:
-    """Of the price books of this release."""
-    return {book.version: book.sha256 for book in price_books()}.get(version)
 
 
 def _hashed(rows: Iterator[Row]) -> Iterator[Row]:

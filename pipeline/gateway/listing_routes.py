@@ -1,12 +1,9 @@
 """`/v1/accounts`, `/v1/plans`, `/v1/price-books`: what there is to choose from."""
 
-from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 from fastapi import APIRouter, Query, Request
 
-from pipeline.bootstrap import bundled
 from pipeline.gateway.access import Anyone, Reads
 from pipeline.gateway.parts import parts_of
 from schemas.http_api import AccountsAnswer, PlansAnswer, PriceBooksAnswer
@@ -30,19 +27,14 @@ async def list_accounts(
 
 
 @router.get("/plans")
-async def list_plans(_holder: Anyone) -> PlansAnswer:
-    """The plan catalogues of this release, each whole."""
-    found = [PlanCatalog.model_validate(each) for each in _contents() if "plans" in each]
-    return PlansAnswer(plan_catalogs=sorted(found, key=lambda each: each.effective_from))
+async def list_plans(request: Request, _holder: Anyone) -> PlansAnswer:
+    """The plan catalogues of the running deployment, each whole."""
+    found = (await parts_of(request).schedule.now()).plan_catalogs
+    return PlansAnswer(plan_catalogs=[PlanCatalog.model_validate_json(each) for each in found])
 
 
 @router.get("/price-books")
-async def list_price_books(_holder: Anyone) -> PriceBooksAnswer:
-    """The price books of this release, each whole: what estimates are made by."""
-    found = [PriceBook.model_validate(each) for each in _contents() if "services" in each]
-    return PriceBooksAnswer(price_books=sorted(found, key=lambda each: each.effective_from))
-
-
-@cache
-def _contents() -> list[dict[str, Any]]:
-    return [orjson.loads(each) for each in bundled().values()]
+async def list_price_books(request: Request, _holder: Anyone) -> PriceBooksAnswer:
+    """The price books of the running deployment, each whole: what usage is charged and estimated by."""
+    found = (await parts_of(request).schedule.now()).price_books
+    return PriceBooksAnswer(price_books=[PriceBook.model_validate_json(each) for each in found])

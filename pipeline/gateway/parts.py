@@ -13,8 +13,8 @@ from pipeline.gateway.freshness import FreshnessWatch
 from pipeline.gateway.kafka_log import LogPublisher
 from pipeline.gateway.limits import Rates
 from pipeline.gateway.metrics import Metrics
+from pipeline.gateway.schedule import Schedule
 from pipeline.gateway.store import Store
-from pipeline.pricing import Pricing
 from pipeline.settings import Settings
 
 
@@ -28,7 +28,7 @@ class Parts:
     store: Store
     freshness: FreshnessWatch
     rates: Rates
-    pricing: Pricing
+    schedule: Schedule
     metrics: Metrics
 
     def failure(self) -> str | None:

@@ -16,9 +16,15 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from pipeline.bootstrap import price_books
-from pipeline.settings import ClickHouseSettings, KafkaSettings
+from pipeline.client.commands import command_key, signed
+from pipeline.client.origin import now, now_text
+from pipeline.client.publication import publication, publish
+from pipeline.published import content_hash
+from pipeline.settings import ClickHouseSettings, KafkaSettings, RuleSettings, Settings
 from pipeline.usage_proof import read_export, verify
+from schemas.publication import PRICE_BOOK_TYPE
 from schemas.usage_export import UsageExport
+from tests.builders import flat_book
 from tests.conftest import own_settings
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, square
 from tests.stack import wait_until
@@ -32,7 +38,7 @@ def there(
 ) -> Iterator[Deployment]:
     with (
         own_settings(kafka, clickhouse, tmp_path_factory.mktemp("gateway")) as settings,
-        deployed(settings) as made,
+        deployed(settings.model_copy(update={"rules": RuleSettings(publish_lead_seconds=1)})) as made,
     ):
         yield made
 
@@ -319,3 +325,78 @@ def test_the_documents_are_served_from_here_and_need_no_script(there: Deployment
     assert httpx.get(f"{there.url('gateway')}/asyncapi.yaml").text.startswith("# Generated")
     schema = httpx.get(f"{there.url('gateway')}/schemas/usage_export.v1.schema.json").json()
     assert schema["title"]
+
+
+def publish_elsewhere(settings: Settings, book: dict[str, Any]) -> None:
+    """As another process does: this gateway is told nothing."""
+    key = command_key(settings)
+    assert key is not None
+    event = publication(
+        PRICE_BOOK_TYPE,
+        book,
+        sha256=content_hash(json.dumps(book).encode()),
+        command_id=book["version"],
+        source="/operators",
+        at=now_text(),
+    )
+    publish(settings, signed(event, key))
+
+
+def analysed(client: httpx.Client) -> str:
+    """What it costs by an estimate."""
+    said = client.post("/v1/estimate", json={"usages": [{"type": "image_analysis", "data": {}}]})
+    return str(said.json()["credits"])
+
+
+def test_estimates_lists_and_exports_know_prices_that_came_while_it_runs(
+    there: Deployment, client: httpx.Client
+) -> None:
+    account = there.open("repriced")
+    assert analysed(client) == "1"
+    publish_elsewhere(there.settings, flat_book("now", effective_from=now() + 2000, image_analysis="7"))
+    wait_until("the new prices are in force", lambda: analysed(client) == "7")
+    used = {**event(account), "type": "org.apimage.usage.image_analysis.v1", "data": {}}
+    said = client.post("/v1/events?wait=outcome", json=used, headers=CLOUD_EVENT).json()
+    assert said["outcome"]["credits"] == "7"
+    assert [each["version"] for each in client.get("/v1/price-books").json()["price_books"]] == [
+        "2026-01",
+        "now",
+    ]
+
+    def exported() -> Any:
+        return client.get(f"/v1/accounts/{account}/usage/export").json()["price_books"]
+
+    (named,) = wait_until("the usage is stored", lambda: exported() or None)
+    assert (named["version"], named["sha256"] is not None) == ("now", True)
+
+
+@pytest.mark.parametrize("path", ["/v1/price-books", "/v1/plans"])
+def test_a_version_is_published_once_and_for_all_partitions(
+    there: Deployment, client: httpx.Client, path: str
+) -> None:
+    name = {"/v1/price-books": "price_books", "/v1/plans": "plan_catalogs"}[path]
+    newest = client.get(path).json()[name][-1]
+    new = {**newest, "version": "2099-01", "effective_from": "2099-01-01T00:00:00Z"}
+    partitions = list(range(there.settings.kafka.partitions))
+    for outcome in ("accepted", "duplicate"):
+        said = client.post(path, json=new)
+        assert said.status_code == 201, said.text
+        answers = [(each["partition"], each["outcome"]) for each in said.json()["partitions"]]
+        assert answers == [(partition, outcome) for partition in partitions]
+    assert client.get(path).json()[name][-1]["version"] == "2099-01"
+    for change, status, code, pointer in (
+        ({"effective_from": "2100-01-01T00:00:00Z"}, 409, "version_exists", None),
+        ({"version": "b", "effective_from": "2098-01-01T00:00:00Z"}, 422, "before_the_newest", None),
+        ({"version": "b", "effective_from": now_text()}, 422, "takes_force_too_soon", "/effective_from"),
+        ({"version": ""}, 422, "invalid_data", "/version"),
+        ({"more": 1}, 422, "invalid_data", "/more"),
+    ):
+        said = client.post(path, json={**new, **change})
+        assert (said.status_code, said.json()["code"], said.json().get("pointer")) == (status, code, pointer)
+
+
+def test_a_plan_that_somebody_may_be_on_stays(client: httpx.Client) -> None:
+    newest = client.get("/v1/plans").json()["plan_catalogs"][-1]
+    fewer = {"version": "fewer", "effective_from": "2099-06-01T00:00:00Z", "plans": newest["plans"][1:]}
+    said = client.post("/v1/plans", json={**newest, **fewer})
+    assert (said.status_code, said.json()["code"]) == (422, "plan_missing")

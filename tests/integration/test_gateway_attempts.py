@@ -259,6 +259,8 @@ OF_OWNERS = [
     Attempt("to rate a charge again", "POST", f"/v1/accounts/{OWN}/charges/e/rerate", 403, "scope_missing", {}),
     Attempt("to open an account", "POST", "/v1/accounts", 403, "scope_missing", {"account_id": OWN, "plan": "pro"}),
     Attempt("to close the account", "POST", f"/v1/accounts/{OWN}/close", 403, "scope_missing", {}),
+    Attempt("to publish prices", "POST", "/v1/price-books", 403, "scope_missing", {}),
+    Attempt("to publish plans", "POST", "/v1/plans", 403, "scope_missing", {}),
     Attempt("to list dead letters", "GET", f"/v1/dead-letters?account={OWN}", 403, "scope_missing"),
     Attempt("to see a dead letter", "GET", "/v1/dead-letters/0/0", 403, "scope_missing"),
     Attempt("to put a dead letter back", "POST", "/v1/dead-letters/0/0/replay", 403, "scope_missing", {}),
