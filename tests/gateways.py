@@ -75,12 +75,16 @@ class Deployment:
             )
 
     def start_gateway(self, name: str, **limits: object) -> str:
-        """A gateway with these settings of its group; its address."""
+        """A gateway with these settings of its group, once it is ready; its address."""
+        self.launch_gateway(name, **limits)
+        self.wait_until_ready(name)
+        return self.url(name)
+
+    def launch_gateway(self, name: str, **limits: object) -> None:
+        """At the same port each time."""
         port = self.ports[name] = self.ports.get(name) or free_port()
         chosen = {f"CREDITSTREAM_GATEWAY__{each.upper()}": str(value) for each, value in limits.items()}
         self.start(name, "gateway", CREDITSTREAM_GATEWAY__PORT=str(port), **chosen)
-        self.wait_until_ready(name)
-        return self.url(name)
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"

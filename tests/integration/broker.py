@@ -38,6 +38,10 @@ class Broker:
         assert self._child is not None
         self._child.stop()
 
+    def kill(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+
     def sleep(self) -> None:
         """Connections stay, nobody answers."""
         self._send(signal.SIGSTOP)
