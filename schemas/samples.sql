@@ -1,9 +1,16 @@
 -- Questions that analysts ask, for the views `…_v1`; each is run in the tests and its answer known.
 -- Credits are Decimal(18, 6): sums are exact. accepted_at decides prices and periods, occurred_at is the producer's clock.
 
+-- name: the fleet's month by service
+SELECT service, sumIf(records, outcome = 'metered') AS events, sum(credits) AS credits
+FROM usage_hourly_v1
+WHERE hour >= now() - INTERVAL 30 DAY
+GROUP BY service
+ORDER BY service;
+
 -- name: credits by service and day
-SELECT toDate(accepted_at) AS day, service, sum(credits) AS credits, countIf(outcome = 'metered') AS events
-FROM metered_records_v1
+SELECT toDate(hour) AS day, service, sum(credits) AS credits, sumIf(records, outcome = 'metered') AS events
+FROM usage_hourly_v1
 GROUP BY day, service
 ORDER BY day, service;
 
