@@ -4,6 +4,7 @@ Begins with what its predecessor left: a plan that is not known to be inserted i
 exactly as it was written. Then: write the next plan, insert it, and so on. Never two at a time.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from pipeline.sink.plan_log import PlanLog
 from pipeline.telemetry import APPEND_TO_CLICKHOUSE
 from schemas.sink_plan import SinkPlan
 
+_steps: Final = logging.getLogger(f"{__name__}.steps")
+"""Silent unless a bench asks: step and topic, partition, and the millisecond after the newest record of the block."""
 RENEW_SECONDS: Final = 20
 """An idle sink says so often again how far it is. One that was fenced, because the tables were made anew or by a
 successor of which it knows nothing, hears of it then and ends."""
@@ -61,6 +64,7 @@ class SinkPartition:
         self._given_up = threading.Event()
         self._waiting_since: float | None = None
         self._oldest_ms: dict[str, int] = {}
+        self._ends_ms: dict[str, int] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -119,6 +123,7 @@ class SinkPartition:
         reached(Phase.SINK_PLANNING, self.number)
         self._log.write(plan)
         planned_at = time.monotonic()
+        self._note("planned")
         reached(Phase.SINK_PLANNED, self.number)
         self._tools.inserter.insert(plan, blocks, since=planned_at, given_up=self._given_up)
         reached(Phase.SINK_INSERTED, self.number)
@@ -141,7 +146,18 @@ class SinkPartition:
             for planned in plan.ranges
             if (rows := self.buffers[planned.topic].rows) and rows[0].offset < planned.end
         }
+        if _steps.isEnabledFor(logging.DEBUG):
+            self._ends_ms = {
+                planned.topic: max(row.timestamp_ms for row in rows if row.offset < planned.end) + 1
+                for planned in plan.ranges
+                if (rows := self.buffers[planned.topic].rows) and rows[0].offset < planned.end
+            }
+            self._note("taken")
         return {planned.topic: self.buffers[planned.topic].take(planned.end) for planned in plan.ranges}
+
+    def _note(self, step: str) -> None:
+        for topic, end_ms in self._ends_ms.items():
+            _steps.debug("%s:%s %d %d", step, topic, self.number, end_ms)
 
     def _is_ready(self, now: float) -> bool:
         if not any(buffer.rows for buffer in self.buffers.values()):

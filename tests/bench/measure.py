@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import psutil
 from confluent_kafka import IsolationLevel
@@ -28,6 +28,8 @@ LOOK_SECONDS: Final = 0.05
 SETTLED_SECONDS: Final = 1.0
 """Everything is there when this long nothing came: transactions' markers are counted with the outcomes."""
 RUN_SECONDS_MAX: Final = 300
+RECORDS_A_SECOND_MIN: Final = 2000
+"""Of a long run: it may take longer than the others by this."""
 ASK_SECONDS_MAX: Final = 10
 STOP_SECONDS_MAX: Final = 15
 
@@ -54,6 +56,8 @@ class Speed:
     events: int
     seconds: float
     cpu_seconds: float
+    ended_at: float = 0.0
+    """Of the monotonic clock."""
 
     @property
     def events_per_second(self) -> float:
@@ -70,30 +74,40 @@ class ProgramFailedError(Exception):
 
 def run_and_watch(command: Sequence[str], settings: Settings, *, records: int, warm_up: int) -> Speed:
     """Run a program until it has committed an outcome for every record, then end it."""
+    return speed_of(looks_at(command, settings, records=records), records=records, warm_up=warm_up)
+
+
+def looks_at(command: Sequence[str], settings: Settings, *, records: int, processes: int = 1) -> list[Look]:
+    """As `run_and_watch`, by so many processes side by side: every look that was taken."""
     told = committed(settings.kafka)
     log = settings.home / "program.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            env=child_environment(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=SOURCE_TREE,
-        )
+        running = [_started(command, settings, output) for _ in range(processes)]
     try:
-        looks = _watch(process, told, records)
+        return _watch(running, told, records)
     except ProgramFailedError as error:
         tail = log.read_text(errors="replace")[-2000:]
         raise ProgramFailedError(f"{settings.worker.app_id}: {error}\n{tail}") from error
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    return speed_of(looks, records=records, warm_up=warm_up)
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _started(command: Sequence[str], settings: Settings, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=child_environment(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=SOURCE_TREE,
+    )
 
 
 def _is_answered(committed: Callable[[], int]) -> bool:
@@ -106,26 +120,30 @@ def _is_answered(committed: Callable[[], int]) -> bool:
     return True
 
 
-def _watch(process: "subprocess.Popen[bytes]", committed: Callable[[], int], records: int) -> list[Look]:
-    usage = psutil.Process(process.pid)
+def _watch(
+    running: Sequence["subprocess.Popen[bytes]"], committed: Callable[[], int], records: int
+) -> list[Look]:
+    usages = [psutil.Process(process.pid) for process in running]
     looks: list[Look] = []
-    until = time.monotonic() + RUN_SECONDS_MAX
+    seconds_max = max(RUN_SECONDS_MAX, records / RECORDS_A_SECOND_MIN)
+    until = time.monotonic() + seconds_max
     changed_at = 0.0
     while True:
-        times = usage.cpu_times()
-        look = Look(time.monotonic(), committed(), times.user + times.system)
+        times = [usage.cpu_times() for usage in usages]
+        look = Look(time.monotonic(), committed(), sum(each.user + each.system for each in times))
         if not looks or look.committed != looks[-1].committed:
             changed_at = look.at
         looks.append(look)
         if look.committed >= records and look.at - changed_at > SETTLED_SECONDS:
             return looks
         if look.at > until:
-            raise ProgramFailedError(f"{look.committed} of {records} outcomes after {RUN_SECONDS_MAX} s")
-        try:
-            code = process.wait(LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        raise ProgramFailedError(f"ended with code {code} after {look.committed} of {records} outcomes")
+            raise ProgramFailedError(f"{look.committed} of {records} outcomes after {seconds_max:.0f} s")
+        time.sleep(LOOK_SECONDS)
+        for process in running:
+            if process.poll() is not None:
+                raise ProgramFailedError(
+                    f"ended with code {process.returncode} after {look.committed} of {records} outcomes"
+                )
 
 
 def committed(kafka: KafkaSettings) -> Callable[[], int]:
@@ -147,10 +165,12 @@ def committed(kafka: KafkaSettings) -> Callable[[], int]:
     return ask
 
 
-def speed_of(looks: Sequence[Look], *, records: int, warm_up: int) -> Speed:
-    """From the end of the warm-up to the end. Offsets count markers too, some in ten thousand: taken out evenly."""
+def speed_of(looks: Sequence[Look], *, records: int, warm_up: int, until: int | None = None) -> Speed:
+    """From the end of the warm-up to the end, or to where so many records are done. Offsets count markers too, some in
+    ten thousand: taken out evenly."""
     everything = looks[-1].committed
-    ended = next(look for look in looks if look.committed == everything)
+    end = everything if until is None else until * everything / records
+    ended = next(look for look in looks if look.committed >= end)
     begun = next(look for look in looks if look.committed * records >= warm_up * everything)
     if (
         begun is ended
@@ -160,4 +180,5 @@ def speed_of(looks: Sequence[Look], *, records: int, warm_up: int) -> Speed:
         events=round((ended.committed - begun.committed) * records / everything),
         seconds=ended.at - begun.at,
         cpu_seconds=ended.cpu_seconds - begun.cpu_seconds,
+        ended_at=ended.at,
     )

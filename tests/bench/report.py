@@ -1,6 +1,7 @@
 """What a bench has to say: lines with a median and a spread, whatever they measure, as a table or as JSON."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -55,9 +56,9 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
         (
             line.title,
             line.unit,
-            _shown(line.median),
-            _shown(min(line.values)),
-            _shown(max(line.values)),
+            shown(line.median),
+            shown(min(line.values)),
+            shown(max(line.values)),
             judged(line),
         )
         for line in lines
@@ -73,18 +74,24 @@ def judged(line: Line) -> str:
 
 def footnote(report: Report) -> str:
     """What stands below the table: the work, and the machine."""
-    work, machine = report.work, report.machine
+    work = report.work
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in work["outcomes"].items())
     return (
         ("" if work["is_judged"] else "Too short for speeds: it shows that every program runs.\n")
         + f"{work['events']:,} events of {work['accounts']:,} accounts ({outcomes}), {work['credits']} credits, "
         f"4 partitions, {work['runs']} rounds; slow programs got {work['events_of_slow_programs']:,} events. "
-        "All wrote the same outcomes, entries and account rows.\n"
-        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
-        f"load before: {machine['load_before']}."
+        "All wrote the same outcomes, entries and account rows.\n" + machine_note(report.machine)
     )
 
 
-def _shown(value: float) -> str:
+def machine_note(machine: Mapping[str, Any]) -> str:
+    """On what it was measured, and how busy that was."""
+    return (
+        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
+        f"load before: {machine['load_before']}, at the end: {os.getloadavg()[0]:.2f}."
+    )
+
+
+def shown(value: float) -> str:
     """Three digits that count."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

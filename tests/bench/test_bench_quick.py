@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.settings import KafkaSettings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from schemas.topics import ACCOUNT_BALANCES, LEDGER_ENTRIES, METERED_RECORDS
 from tests.bench.core_cost import CORE_QUICK, measure_core
 from tests.bench.holds.asking import Asked, Kept
@@ -12,11 +12,21 @@ from tests.bench.holds.report import hold_rows
 from tests.bench.holds.run import HOLDS_QUICK, SCENARIOS
 from tests.bench.holds.run import measure as measure_holds
 from tests.bench.holds.stages import STAGES, percentile, stages
+from tests.bench.latency.report import latency_rows
+from tests.bench.latency.run import LATENCY_QUICK, WAYS
+from tests.bench.latency.run import measure as measure_latency
 from tests.bench.measure import Look, speed_of
 from tests.bench.programs import PROGRAMS
+from tests.bench.queries.report import query_rows
+from tests.bench.queries.run import QUERIES_QUICK
+from tests.bench.queries.run import measure as measure_queries
 from tests.bench.report import Line, rows
 from tests.bench.results import Sums
 from tests.bench.run import QUICK, measure
+from tests.bench.scaling import SCALING_QUICK
+from tests.bench.scaling import measure as measure_scaling
+from tests.bench.sink_speed import SINK_QUICK
+from tests.bench.sink_speed import measure as measure_sink
 
 
 @pytest.mark.integration
@@ -131,3 +141,49 @@ def test_a_limit_is_kept_by_the_median() -> None:
     assert Line(name="l", title="l", unit="ms", values=(10, 50, 900), limit=50).is_met
     missed = Line(name="l", title="l", unit="ms", values=(10, 51, 51), limit=50)
     assert rows([missed]) == [("l", "ms", "51", "10", "51", "at most 50: MISSED")]
+
+
+@pytest.mark.integration
+def test_every_question_is_answered_and_its_naive_way_agrees(settings: Settings) -> None:
+    report = measure_queries(settings, QUERIES_QUICK, print)
+    assert {each.question.group for each in report.asked} == {"account", "board", "fleet"}
+    assert len(query_rows(report.asked)) == len(report.asked) > 20
+    rows = {each["table"]: each["row_count"] for each in report.tables}
+    assert rows["metered_records"] == QUERIES_QUICK.records
+    assert rows["ledger_entries"] > 0.9 * QUERIES_QUICK.records
+
+
+@pytest.mark.integration
+def test_every_probe_is_followed_to_its_balance_and_its_row(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path: Path
+) -> None:
+    own = clickhouse.model_copy(update={"database": "test_latency"})
+    [measured] = measure_latency(kafka, own, tmp_path, LATENCY_QUICK, print)
+    assert len(latency_rows([measured])) == sum(len(stages) + 1 for stages in WAYS.values())
+    [run] = measured.runs
+    for way, times in run.items():
+        parts = zip(*(times[stage] for stage in WAYS[way] if stage != "acknowledged"), strict=True)
+        assert [sum(each) for each in parts] == pytest.approx(times["whole"]), way
+
+
+@pytest.mark.integration
+def test_the_sink_stores_all_that_the_worker_said(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path: Path
+) -> None:
+    own = clickhouse.model_copy(update={"database": "test_sink_speed"})
+    report = measure_sink(kafka.bootstrap_servers, own, tmp_path, SINK_QUICK, print)
+    assert [line.name for line in report.lines] == ["worker", "sink", "together", "behind"]
+    assert all(line.median > 0 for line in report.lines[:3])
+
+
+@pytest.mark.integration
+def test_two_workers_are_measured_as_one(kafka: KafkaSettings, tmp_path: Path) -> None:
+    report = measure_scaling(kafka.bootstrap_servers, tmp_path, SCALING_QUICK, print)
+    assert [line.name for line in report.lines] == ["two"]
+    assert report.lines[0].median > 0
+
+
+def test_the_speed_of_a_part_ends_where_the_part_ends() -> None:
+    looks = [Look(1.0, 0, 0.0), Look(2.0, 100, 0.0), Look(3.0, 300, 0.0), Look(7.0, 1000, 0.0)]
+    assert speed_of(looks, records=1000, warm_up=100, until=300).events_per_second == 200
+    assert speed_of(looks, records=1000, warm_up=300).events_per_second == 175

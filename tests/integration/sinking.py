@@ -316,7 +316,7 @@ class SinkProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", RUN],
-                env={**child_environment(settings), **_as_environment(settings), **environment},
+                env={**child_environment(settings), **sink_environment(settings), **environment},
                 stdout=output,
                 stderr=output,
             )
@@ -368,7 +368,8 @@ def serving(settings: Settings) -> Generator[list[BaseException], None, None]:
         thread.join(30)
 
 
-def _as_environment(settings: Settings) -> dict[str, str]:
+def sink_environment(settings: Settings) -> dict[str, str]:
+    """What a sink needs to know of a deployment that no state directory describes."""
     kafka, clickhouse = settings.kafka, settings.clickhouse
     named = {
         "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,

@@ -41,11 +41,12 @@ class Kept(NamedTuple):
     appended: float
     """By the broker's clock, which is this machine's; cut to the millisecond."""
     acknowledged: float
+    account: bytes = b""
 
 
 @dataclass(slots=True)
 class Asked:
-    """What became of the holds of one run."""
+    """What became of the holds, or of whatever else was sent, in one run."""
 
     kept: dict[Position, Kept] = field(default_factory=dict[Position, Kept])
     answered: dict[Position, float] = field(default_factory=dict[Position, float])
@@ -59,7 +60,7 @@ def ask(settings: Settings, accounts: Sequence[str], *, rate: float, seconds: fl
     holds = [_hold(accounts[number % len(accounts)], f"{name}-{number}", key) for number in range(count)]
     reader = _Reader(settings, asked, count)
     reader.ready.wait(ANSWER_SECONDS_MAX)
-    _send(settings, holds, rate, asked)
+    send(settings, holds, rate, asked)
     reader.join(ANSWER_SECONDS_MAX)
     assert len(asked.answered) == count, f"expected {count} answers, got {len(asked.answered)}"
     assert asked.refused == 0, f"expected every hold to fit, {asked.refused} were refused"
@@ -78,12 +79,15 @@ def _hold(account: str, hold_id: str, key: CommandKey) -> tuple[bytes | None, by
     return encode(signed(event, key))
 
 
-def _send(settings: Settings, holds: Sequence[tuple[bytes | None, bytes]], rate: float, asked: Asked) -> None:
+def send(
+    settings: Settings, messages: Sequence[tuple[bytes | None, bytes]], rate: float, asked: Asked
+) -> None:
+    """Append keys and values to the input log at their instants; every one is acknowledged at the end."""
     options: dict[str, Any] = {"linger.ms": 0}
     sender, topic = producer(settings.kafka, **options), topic_name(settings.kafka, ACCOUNT_EVENTS)
     sender.list_topics(topic, timeout=ANSWER_SECONDS_MAX)  # Connected before the first is due.
     begun = time.time() + LOOK_SECONDS
-    for number, (key, value) in enumerate(holds):
+    for number, (key, value) in enumerate(messages):
         due = begun + number / rate
         while (left := due - time.time()) > 0:
             # librdkafka counts whole milliseconds: to wait in its `poll` for less is to spin.
@@ -91,14 +95,14 @@ def _send(settings: Settings, holds: Sequence[tuple[bytes | None, bytes]], rate:
             sender.poll(0)
         sender.produce(topic, value, key, headers=_STRUCTURED_MODE, on_delivery=_note(asked, due))
         sender.poll(0)
-    assert sender.flush(ANSWER_SECONDS_MAX) == 0, "expected every hold to be acknowledged"
+    assert sender.flush(ANSWER_SECONDS_MAX) == 0, "expected every message to be acknowledged"
 
 
 def _note(asked: Asked, due: float) -> Any:
     def told(error: KafkaError | None, message: Message) -> None:
         assert error is None, error
         position = (message.partition() or 0, message.offset() or 0)
-        asked.kept[position] = Kept(due, message.timestamp()[1] / 1000, time.time())
+        asked.kept[position] = Kept(due, message.timestamp()[1] / 1000, time.time(), message.key() or b"")
 
     return told
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.bench.holds.run import PERCENTILES, HoldsPlan, Measured
 from tests.bench.holds.stages import STAGES
-from tests.bench.report import judged
+from tests.bench.report import judged, machine_note
 
 HOLD_COLUMNS = ("what (ms)", *PERCENTILES, "p99 of the runs", "p99 goal")
 
@@ -52,12 +52,10 @@ def _row(measured: Measured, stage: str) -> tuple[str, ...]:
 
 def hold_footnote(report: HoldsReport) -> str:
     """What stands below the table."""
-    plan, machine = report.plan, report.machine
+    plan = report.plan
     return (
         ("" if plan.is_judged else "Too short for goals: it shows that every scenario runs.\n")
         + f"Medians of {plan.runs} runs of {plan.seconds:g} s, the first {plan.warm_up_seconds:g} s left out; "
         f"holds of one image over {plan.accounts:,} accounts, 4 partitions, one worker; broker, worker and load on "
-        "one machine.\n"
-        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
-        f"load before: {machine['load_before']}."
+        "one machine.\n" + machine_note(report.machine)
     )

@@ -140,21 +140,21 @@ def _run(
     accounts = [f"a{each}" for each in range(plan.accounts)]
     sleepers = [f"s{each}" for each in range(int(scenario.sleepers * plan.scale))]
     with ExitStack() as running:
-        running.enter_context(_process(settings, "tests.bench.holds.timed_worker"))
-        _publish_accounts(settings, accounts, sleepers)
+        running.enter_context(process(settings, "tests.bench.holds.timed_worker"))
+        publish_accounts(settings, accounts, sleepers)
         if sleepers:
             running.enter_context(_ticks(settings, after_seconds=plan.warm_up_seconds))
         if scenario.usage_per_second:
             rate, seconds = scenario.usage_per_second * plan.scale, plan.seconds + 1
             arguments = [str(each) for each in (rate, seconds, plan.accounts)]
-            running.enter_context(_process(settings, "tests.bench.holds.usage_stream", *arguments))
+            running.enter_context(process(settings, "tests.bench.holds.usage_stream", *arguments))
         rate = scenario.holds_per_second * plan.scale
         asked = ask(settings, accounts, rate=rate, seconds=plan.seconds, name=name)
     with (settings.home / STEPS_LOG).open() as steps:
         return stages(asked, steps, skip_seconds=plan.warm_up_seconds)
 
 
-def _publish_accounts(settings: Settings, accounts: list[str], sleepers: list[str]) -> None:
+def publish_accounts(settings: Settings, accounts: list[str], sleepers: list[str]) -> None:
     """Open the accounts now, and the sleepers so long ago that the next tick ends their first period."""
     now, key = datetime.now(UTC), command_key(settings)
     assert key is not None, "a deployment without a command key"
@@ -207,11 +207,12 @@ def _publish(settings: Settings, records: Iterator[tuple[bytes | None, bytes]], 
 
 
 @contextmanager
-def _process(settings: Settings, *module: str) -> Generator[None, None, None]:
+def process(settings: Settings, *module: str, **environment: str) -> Generator[None, None, None]:
+    """`python -m module …` beside us, until the block ends."""
     with (settings.home / f"{module[0]}-{module[-1]}.log").open("wb") as output:
-        process = subprocess.Popen(
+        running = subprocess.Popen(
             [sys.executable, "-m", *module],
-            env=child_environment(settings),
+            env=child_environment(settings, **environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -220,9 +221,9 @@ def _process(settings: Settings, *module: str) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        process.terminate()
+        running.terminate()
         try:
-            process.wait(STOP_SECONDS_MAX)
+            running.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            running.kill()
+            running.wait()

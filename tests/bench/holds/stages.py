@@ -25,7 +25,7 @@ Times = Sequence[float]
 
 
 @dataclass(slots=True)
-class _Steps:
+class Steps:
     """One kind of step of one partition: the first one beyond an offset has taken that offset."""
 
     next_offsets: list[int] = field(default_factory=list[int])
@@ -39,14 +39,20 @@ class _Steps:
         return self.at[bisect_right(self.next_offsets, offset) - 1]
 
 
-def stages(asked: Asked, steps: Iterable[str], *, skip_seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of every stage, for every hold that was due after the warm-up."""
-    by_place: defaultdict[tuple[str, int], _Steps] = defaultdict(_Steps)
+def noted(steps: Iterable[str]) -> Mapping[tuple[str, int], Steps]:
+    """Lines of `steps.log` by step and partition."""
+    by_place: defaultdict[tuple[str, int], Steps] = defaultdict(Steps)
     for line in steps:
         at, step, partition, offset = line.split()
         one = by_place[step, int(partition)]
         one.next_offsets.append(int(offset))
         one.at.append(float(at))
+    return by_place
+
+
+def stages(asked: Asked, steps: Iterable[str], *, skip_seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of every stage, for every hold that was due after the warm-up."""
+    by_place = noted(steps)
     first = min(each.due for each in asked.kept.values()) + skip_seconds
     taken: dict[str, list[float]] = {name: [] for name in STAGES}
     for position, kept in asked.kept.items():
@@ -56,7 +62,7 @@ def stages(asked: Asked, steps: Iterable[str], *, skip_seconds: float) -> dict[s
     return taken
 
 
-def _taken(asked: Asked, position: Position, steps: Mapping[tuple[str, int], _Steps]) -> dict[str, float]:
+def _taken(asked: Asked, position: Position, steps: Mapping[tuple[str, int], Steps]) -> dict[str, float]:
     partition, offset = position
     kept, answered = asked.kept[position], asked.answered[position]
     polled = steps["polled", partition].of(offset)

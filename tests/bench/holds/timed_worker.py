@@ -10,16 +10,17 @@ STEPS_LOG: Final = "steps.log"
 """In the state directory; a line each: epoch seconds, step, partition, offset."""
 
 
-def _write_steps(settings: Settings) -> None:
-    steps = logging.getLogger("pipeline.stream.partition.steps")
+def write_steps(settings: Settings, logger: str, file: str) -> None:
+    """Every step that a program notes under this logger, into a file of the state directory."""
+    steps = logging.getLogger(logger)
     steps.setLevel(logging.DEBUG)
     steps.propagate = False
-    handler = logging.FileHandler(settings.home / STEPS_LOG, mode="w")
+    handler = logging.FileHandler(settings.home / file, mode="w")
     handler.setFormatter(logging.Formatter("%(created).6f %(message)s"))
     steps.addHandler(handler)
 
 
 if __name__ == "__main__":
     deployment = Settings()
-    _write_steps(deployment)
+    write_steps(deployment, "pipeline.stream.partition.steps", STEPS_LOG)
     run_worker(deployment)

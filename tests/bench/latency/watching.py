@@ -1,0 +1,93 @@
+"""Two who wait for usage to show: one reads balances as every gateway does, one asks ClickHouse as an analyst."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from contextlib import closing
+from typing import Any, Final
+
+import orjson
+
+from pipeline.clickhouse import open_analyst
+from pipeline.kafka import TopicPartition, consumer, topic_name
+from pipeline.settings import Settings
+from schemas.topics import ACCOUNT_BALANCES
+from tests.bench.holds.asking import ANSWER_SECONDS_MAX, FETCH_WAIT_MS, Position
+from tests.bench.holds.stages import Steps
+
+POLL_SECONDS: Final = 0.05
+ASK_SECONDS: Final = 0.05
+"""Between two looks into ClickHouse: what is seen is at most so much older than it looks."""
+_REACHED: Final = """
+SELECT partition, max(offset) AS reached FROM metered_records WHERE accepted_at >= {since:DateTime64(3, 'UTC')}
+GROUP BY partition
+"""
+
+
+class Balances(threading.Thread):
+    """Reads from the end that the topic has now until it is stopped. Parsed when all is over."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self.ready, self.stopped = threading.Event(), threading.Event()
+        self._settings = settings
+        self._came: list[tuple[float, bytes]] = []
+        self.start()
+
+    def run(self) -> None:
+        options: dict[str, Any] = {"fetch.wait.max.ms": FETCH_WAIT_MS}
+        reader = consumer(self._settings.kafka, **options)
+        topic = topic_name(self._settings.kafka, ACCOUNT_BALANCES)
+        places = [TopicPartition(topic, each) for each in range(self._settings.kafka.partitions)]
+        for place in places:
+            place.offset = reader.get_watermark_offsets(place, timeout=ANSWER_SECONDS_MAX)[1]
+        reader.assign(places)
+        self.ready.set()
+        while not self.stopped.is_set():
+            message = reader.poll(POLL_SECONDS)
+            if message is not None:
+                assert message.error() is None, message.error()
+                self._came.append((time.time(), message.value() or b""))
+        reader.close()
+
+    def seen(self, accounts: dict[Position, bytes]) -> dict[Position, float]:
+        """When the account's balance first knew of the record at this place of the input log. Of those that it knew."""
+        by_account: defaultdict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+        for at, value in self._came:
+            body = orjson.loads(value)
+            offsets, times = by_account[body["account_id"]]
+            offsets.append(body["offset"])
+            times.append(at)
+        found: dict[Position, float] = {}
+        for position, account in accounts.items():
+            offsets, times = by_account[account.decode()]
+            index = bisect_left(offsets, position[1])
+            if index < len(times):
+                found[position] = times[index]
+        return found
+
+
+class Stored(threading.Thread):
+    """Asks ClickHouse, again and again until it is stopped, how far each partition's records are there."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self.stopped = threading.Event()
+        self.reached: dict[int, Steps] = {each: Steps() for each in range(settings.kafka.partitions)}
+        """Partition → every look, by the first offset that it did not see."""
+        self._settings, self._since = settings, time.time()
+        self.start()
+
+    def run(self) -> None:
+        with closing(open_analyst(self._settings.clickhouse)) as client:
+            while not self.stopped.wait(ASK_SECONDS):
+                answer = client.query(_REACHED, parameters={"since": f"{self._since:.3f}"})
+                at = time.time()
+                for partition, offset in answer.result_rows:
+                    self.reached[partition].next_offsets.append(offset + 1)
+                    self.reached[partition].at.append(at)
+
+    def has(self, position: Position) -> bool:
+        looks = self.reached[position[0]].next_offsets
+        return bool(looks) and looks[-1] > position[1]
