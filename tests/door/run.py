@@ -27,9 +27,9 @@ from schemas.topics import ACCOUNT_EVENTS
 from tests.conftest import COMMAND_KEY_ID, COMMAND_SECRET
 from tests.door.callers import Callers
 from tests.door.verdict import Known, Verdict, judge
-from tests.gateways import START_SECONDS_MAX, Deployment, make_key, write_settings
+from tests.gateways import Deployment, make_key, write_settings
 from tests.integration.broker import Broker, own_broker
-from tests.stack import wait_until
+from tests.stack import START_SECONDS_MAX, wait_until
 
 ACCOUNTS: Final = 5
 """Of the service."""
