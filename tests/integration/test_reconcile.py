@@ -506,11 +506,11 @@ class _CutMeanwhile(Log):
         return found
 
 
-def test_what_retention_takes_away_while_it_is_read_is_stepped_over(deployment: Settings) -> None:
-    log = Log(deployment.kafka)
+def test_what_retention_takes_away_while_it_is_read_is_stepped_over(expendable: Settings) -> None:
+    log = Log(expendable.kafka)
     whole = [message.offset() or 0 for message in log.messages(topics.METERED_RECORDS, 0)]
     log.close()
-    cut = _CutMeanwhile(deployment, before=whole[10])
+    cut = _CutMeanwhile(expendable, before=whole[10])
     assert [message.offset() for message in cut.messages(topics.METERED_RECORDS, 0)] == whole[10:]
     cut.close()
 
