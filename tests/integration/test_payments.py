@@ -283,8 +283,13 @@ def test_a_slow_provider_does_not_cost_the_process_its_partitions(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.payments.worker.ASK_SECONDS_MAX", 1)
-    monkeypatch.setattr("pipeline.payments.worker.SESSION_TIMEOUT_MS", 2000)
-    options = {**settings.kafka.client_options, "max.poll.interval.ms": 2000, "session.timeout.ms": 2000}
+    monkeypatch.setattr("pipeline.payments.worker.SESSION_TIMEOUT_MS", 3000)
+    options = {
+        **settings.kafka.client_options,
+        "max.poll.interval.ms": 3000,
+        "session.timeout.ms": 3000,
+        "heartbeat.interval.ms": 200,  # librdkafka's is as long as this session.
+    }
     kafka = settings.kafka.model_copy(update={"client_options": options})
     provider = SlowProvider(0.4)
     answers = answered_orders(settings.model_copy(update={"kafka": kafka}), provider, 12)
