@@ -5,6 +5,7 @@ Defaults of librdkafka change between versions, ours must not: what correctness 
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from operator import methodcaller
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from confluent_kafka import (
@@ -70,11 +71,16 @@ def topic_name(kafka: KafkaSettings, name: str) -> str:
     return kafka.topic_prefix + name
 
 
+_headers: Final = methodcaller("headers")
+"""Its C code may return a list and leave an error behind. A call from Python's own code, once that is hot, looks at the
+list alone, and the error comes out of whatever is called next; this way the call itself raises."""
+
+
 def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
     """The record's headers; none when a name among them is no UTF-8, which confluent-kafka 2.16 cannot say."""
     try:
-        return cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    except (SystemError, UnicodeDecodeError):  # The first is what its C code makes of the second, mostly.
+        return cast("list[tuple[str, bytes | None]]", _headers(message) or [])
+    except (SystemError, UnicodeDecodeError):  # The first is what Python makes of the second.
         return []
 
 
