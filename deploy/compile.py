@@ -39,8 +39,9 @@ MODULES = (
 )  # fmt: skip
 """What every usage event passes through. The rest gains nothing: it runs once a command or once a batch."""
 TESTS = ("tests/property", "tests/simulation")
-SIMULATION_SEEDS = "100"
-"""Of the worlds, which were judged on the interpreted core already."""
+SIMULATION_SEEDS = "50"
+HYPOTHESIS_PROFILE = "brief"
+"""Fewer worlds and examples than for the interpreted core, which has passed them: here only the build may differ."""
 BUILD = """
 import sys
 from setuptools import setup
@@ -118,6 +119,7 @@ def test() -> int:
             **os.environ,  # noqa: TID251
             "PYTHONPATH": str(copy),
             "CREDITSTREAM_SIMULATION_SEEDS": SIMULATION_SEEDS,
+            "HYPOTHESIS_PROFILE": HYPOTHESIS_PROFILE,
         }
         is_compiled = "from pipeline.compiled import runs_compiled; assert runs_compiled()"
         subprocess.run([sys.executable, "-c", is_compiled], cwd=copy, env=environment, check=True)

@@ -29,20 +29,24 @@ COMMAND_SECRET = "5e" * 32
 NOTIFICATION_KEY_ID = "test-notifications"
 NOTIFICATION_SECRET = "a1" * 32
 
-# A failure prints the line that reproduces it; `long` is for a night, by HYPOTHESIS_PROFILE=long.
+# The same examples each time: what is new comes by HYPOTHESIS_PROFILE=long, for a night. A failure prints the line that
+# reproduces it.
 hypothesis_settings.register_profile(
     "ci",
     deadline=None,
+    derandomize=True,
     max_examples=100,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("ci"), max_examples=5000)
+hypothesis_settings.register_profile("brief", hypothesis_settings.get_profile("ci"), max_examples=25)
+hypothesis_settings.register_profile(
+    "long", hypothesis_settings.get_profile("ci"), derandomize=False, max_examples=5000
+)
 # What tests/property/broken_rules.py asks: the same examples each time, and only whether one of them is red.
 hypothesis_settings.register_profile(
     "red",
     hypothesis_settings.get_profile("ci"),
-    derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
 )
