@@ -20,6 +20,7 @@ from pipeline.client.publisher import Publisher
 from pipeline.crash_points import Phase, reached
 from pipeline.domain.reasons import Reason
 from pipeline.kafka import Consumer, KafkaException, Message, consumer, topic_name
+from pipeline.logs import log_to_stderr
 from pipeline.readmission import Letter, NotStoredError, Readmission, letter_of
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
@@ -41,7 +42,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Put letters back until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     listen(settings.metrics)
     serve(settings, stop_asked())
 

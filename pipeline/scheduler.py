@@ -20,6 +20,7 @@ import orjson
 
 from pipeline.crash_points import Phase, reached
 from pipeline.kafka import KafkaError, KafkaException, Message, Producer, producer, topic_name
+from pipeline.logs import log_to_stderr
 from pipeline.settings import Settings
 from pipeline.stopping import stop_asked
 from pipeline.telemetry import TICKS, listen
@@ -35,7 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     listen(settings.metrics)
     serve(settings, stop_asked())
 

@@ -260,6 +260,17 @@ class MetricsSettings(_Group):
     host: str = "127.0.0.1"
 
 
+class LogSettings(_Group):
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or for what collects logs: `deploy/logs.md`."""
+
+
+class TracingSettings(_Group):
+    enabled: bool = False
+    """Whether gateway, worker and sink make OpenTelemetry spans (extra `otel`). Where to and how many is said by the
+    SDK's own variables, `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER`: `deploy/logs.md`."""
+
+
 class Settings(BaseSettings):
     """Everything that a deployment decides. Validated together; secrets are masked when shown."""
 
@@ -281,6 +292,8 @@ class Settings(BaseSettings):
     client: ClientSettings = ClientSettings()
     gateway: GatewaySettings = GatewaySettings()
     metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     command_key_id: str = Field(default="", max_length=64)
     command_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Key id → secret (hex, 32 bytes or more). Held by gateway, CLI and workers; never by producers."""

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Compile the locks from pyproject.toml: run.txt (the product and its local stack), dev.txt (the same and the tools),
-# image.txt (what the container image runs: no local stack) and build.txt (what makes the wheel for it).
+# image.txt (what the container image runs: no local stack, but traces) and build.txt (what makes the wheel for it).
 # Needs uv on PATH. The result installs with plain pip: see deploy/setup.py.
 set -eu
 cd "$(dirname "$0")/../.."
 compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@" pyproject.toml; }
 compile --extra run --extra local --extra serve --extra example --group build -o deploy/lock/run.txt
-compile --extra run --extra local --extra serve --extra example --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt
-compile --extra run --extra serve -c deploy/lock/run.txt -o deploy/lock/image.txt
+compile --extra run --extra local --extra serve --extra example --extra otel --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt
+compile --extra run --extra serve --extra otel -c deploy/lock/run.txt -o deploy/lock/image.txt
 uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
   --group build -c deploy/lock/run.txt -o deploy/lock/build.txt

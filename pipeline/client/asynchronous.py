@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -81,7 +82,8 @@ class AsyncUsageClient:
         self._threads.shutdown(wait=False)
 
     async def _elsewhere(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        within = copy_context()  # The caller's trace.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, within.run, call)
 
     async def __aenter__(self) -> Self:
         return self

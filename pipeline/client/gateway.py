@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pipeline.client.options import ClientOptions
+from pipeline.tracing import HEADER, traceparent
 
 _BACKOFF_SECONDS: Final = 0.1
 """Before the second try; then twice as long each time."""
@@ -89,6 +90,9 @@ class Gateway:
                 "Content-Type": "application/json",
                 "Idempotency-Key": idempotency_key,
             }
+            trace = traceparent()
+            if trace is not None:
+                headers[HEADER] = trace.decode()
             connection.request("POST", self._address.path.rstrip("/") + path, content, headers)
             response = connection.getresponse()
             told = response.read()

@@ -105,7 +105,7 @@ class Telling:
     def tell(self, problem: Problem) -> None:
         """To `on_problem`; without one, to the log."""
         if self._on_problem is None:
-            _LOG.warning("%s: %s", problem.kind, problem.detail)
+            _LOG.warning("%s: %s", problem.kind, problem.detail, extra={"event_id": problem.event_id})
             return
         try:
             self._on_problem(problem)

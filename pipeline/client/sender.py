@@ -19,6 +19,7 @@ from pipeline.client.receipts import Acknowledgement, NotRecordedError, Problem,
 from pipeline.client.spool import Entry, Spool, time_of
 from pipeline.domain.instants import HOUR_MS
 from pipeline.kafka import KafkaError, KafkaException, Message, Producer, abandon, producer, topic_name
+from pipeline.tracing import with_trace
 from schemas.topics import ACCOUNT_EVENTS
 
 FLIGHT_EVENTS_MAX: Final = 2000
@@ -233,9 +234,10 @@ class Sender:
         flight = _Flight(entries, from_spool=from_spool)
         for index, entry in enumerate(entries):
             report = partial(flight.report, index)
+            headers = with_trace(STRUCTURED_MODE, entry.trace)
             try:
                 self._producer.produce(
-                    self._topic, entry.value, entry.key, headers=STRUCTURED_MODE, on_delivery=report
+                    self._topic, entry.value, entry.key, headers=headers, on_delivery=report
                 )
             except KafkaException as error:
                 flight.open -= 1

@@ -34,6 +34,8 @@ class Entry(NamedTuple):
     value: bytes
     waiting: "Future[Acknowledgement] | None" = None
     event_id: str = ""
+    trace: bytes | None = None
+    """Its record's `traceparent`. The spool does not keep it."""
 
 
 class Content(NamedTuple):

@@ -34,6 +34,7 @@ from pipeline.client.sender import Sender
 from pipeline.client.spool import Entry
 from pipeline.client.usage import Usage
 from pipeline.domain.instants import SECOND_MS, as_instant, format_instant
+from pipeline.tracing import traceparent
 from schemas.usage_event import USAGE_EVENT
 
 
@@ -83,7 +84,7 @@ class UsageClient:
             return self._refused(event_id, "invalid_event", _first_line(error))
         waiting: Future[Acknowledgement] = Future()
         waiting.set_running_or_notify_cancel()  # From here on it cannot be cancelled: the event is on its way.
-        entry = Entry(key, value, waiting, event_id)
+        entry = Entry(key, value, waiting, event_id, traceparent())
         blocks = self._options.on_full == "block"
         reason = self._sender.put(entry, wait_seconds=self._options.block_seconds_max if blocks else 0)
         if reason is not None:

@@ -40,6 +40,7 @@ from pipeline.gateway.problems import ProblemError, problem_response
 from pipeline.gateway.schedule import Schedule
 from pipeline.gateway.store import Store
 from pipeline.settings import Settings
+from pipeline.tracing import HEADER, continued
 
 _LOG: Final = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -153,9 +154,10 @@ class NamedAndMeasured:
             await send(message)
 
         try:
-            await self._app(scope, receive, sent)
+            with continued(request.headers.get(HEADER, "")):
+                await self._app(scope, receive, sent)
         except Exception:  # The top of a request: a fault of ours, told without its insides.
-            _LOG.exception("request %s failed", name)
+            _LOG.exception("a request failed", extra={"request_id": name})
             if status:  # Half an answer is out: the connection ends in the middle of it.
                 raise
             problem = ProblemError("internal_error", "a fault of the gateway's")

@@ -1,8 +1,9 @@
 """The trail of what admins did through a gateway: who, what, to whom, with which end.
 
-On `metering.admin-actions.v1`, kept 400 days, and as a line of JSON in the log. An account's commands stand in the
-input log too, signed and under the key's own source; keys of the gateway stand nowhere else. The trail is written
-after the deed and before its answer: what nobody could be told of may be missing, what was answered is there.
+On `metering.admin-actions.v1`, kept 400 days, and in the log, there without the key's name and the client's address.
+An account's commands stand in the input log too, signed and under the key's own source; keys of the gateway stand
+nowhere else. The trail is written after the deed and before its answer: what nobody could be told of may be missing,
+what was answered is there.
 """
 
 import logging
@@ -55,7 +56,9 @@ async def _write(
             }
         )
     ).model_dump_json()
-    _LOG.info("%s", record)
+    named = {"account": subject.get("account"), "command_id": subject.get("command_id")}
+    asked = {"action": action, "key_id": holder.key_id, "request_id": request.state.request_id}
+    _LOG.info("admin action ended: %s", result, extra={**asked, **named})
     key = (subject.get("account") or holder.key_id).encode()
     (report,) = await parts.log.publish([(key, record.encode())], ADMIN_ACTIONS)
     if not isinstance(report, Delivered):

@@ -14,6 +14,7 @@ from pipeline.client.publisher import QUIET, Delivered
 from pipeline.gateway.problems import ProblemError
 from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
 from pipeline.settings import Settings
+from pipeline.tracing import publishing, traceparent, with_trace
 from schemas.topics import ACCOUNT_EVENTS
 
 _LOG: Final = logging.getLogger(__name__)
@@ -72,16 +73,20 @@ class LogPublisher:
             return []
         self.in_flight += len(records)
         reports = _Reports(len(records), self._finished)
-        name = topic_name(self._kafka, topic)
+        with publishing(topic):
+            self._produce(records, topic, reports)
+            await asyncio.shield(reports.complete)
+        return reports.said
+
+    def _produce(self, records: Sequence[tuple[bytes, bytes]], topic: str, reports: "_Reports") -> None:
+        name, headers = topic_name(self._kafka, topic), with_trace(_STRUCTURED_MODE, traceparent())
         for index, (key, value) in enumerate(records):
             try:
                 self._producer.produce(
-                    name, value, key, headers=_STRUCTURED_MODE, on_delivery=self._reporter(reports, index)
+                    name, value, key, headers=headers, on_delivery=self._reporter(reports, index)
                 )
             except (BufferError, KafkaException) as error:
                 reports.take(index, NotAcknowledged(str(error)))
-        await asyncio.shield(reports.complete)
-        return reports.said
 
     def _finished(self, count: int) -> None:
         self.in_flight -= count

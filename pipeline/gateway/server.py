@@ -10,8 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pipeline import tracing
 from pipeline.gateway.app import create_app
 from pipeline.gateway.parts import Parts
+from pipeline.logs import log_to_stderr
 from pipeline.settings import Settings
 
 HEAD_BYTES_MAX: Final = 65_536
@@ -65,7 +67,8 @@ class PunctualProtocol(HttpToolsProtocol):
 
 def run(settings: Settings, application: Application = create_app) -> None:
     """Serve until asked to stop. Ends the process with an error when a part of it has failed for good."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
+    tracing.begin("gateway", enabled=settings.tracing.enabled)
     server = uvicorn.Server(config(settings, application))
     asyncio.run(_serve(server))
     if not server.started or _failure(server) is not None:

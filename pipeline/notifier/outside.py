@@ -75,7 +75,8 @@ class Outside:
         try:
             said = await self._send(delivery)
         except Exception as error:  # noqa: BLE001  (ours; it must end this try, not everybody's mail)
-            _LOG.exception("delivery %s failed here", delivery.delivery_id)
+            named = {"account": delivery.account_id, "delivery_id": delivery.delivery_id}
+            _LOG.exception("a delivery failed here", extra=named)
             said = Said(None, f"a fault of the notifier's: {type(error).__name__}")
         self._ended.put(Ended(partition, delivery.delivery_id, receiver, said, time.monotonic() - began))
 

@@ -58,7 +58,10 @@ class DeliveryPartition:
         try:
             alert = _GrowingAlert.model_validate_json(value)
         except ValidationError as error:  # The worker of a later release: others' alerts go on.
-            _LOG.error("alert at %s %d %d is of no known kind: %s", topic, self.number, offset, error)
+            where = {"topic": topic, "partition": self.number, "offset": offset}
+            _LOG.error(
+                "an alert of no known kind: %s", error.errors(include_input=False)[0]["msg"], extra=where
+            )
             return
         is_old = at - alert.accepted_at > timedelta(hours=self._settings.alert_age_hours_max)
         for target in targets(self._book, alert.account_id):
@@ -91,7 +94,8 @@ class DeliveryPartition:
         state = after(self.open[name], said, at, waits=waits, chance=chance)
         self._unwritten[name] = state
         if state.status == "dead":
-            _LOG.warning("delivery %s is dead after %d tries: %s", name, state.attempts, state.last_error)
+            named = {"account": state.account_id, "delivery_id": name, "attempt": state.attempts}
+            _LOG.warning("a delivery is dead: %s", state.last_error, extra=named)
         return state
 
     def write(self, member: Consumer) -> list[AlertDelivery]:

@@ -17,6 +17,7 @@ from pipeline.client.origin import now
 from pipeline.domain.instants import as_datetime
 from pipeline.gateway.tail import Tail
 from pipeline.kafka import Consumer, KafkaException, Message, TopicPartition, consumer, topic_name
+from pipeline.logs import log_to_stderr
 from pipeline.notifications.book import NotificationBook
 from pipeline.notifications.keys import NoNotificationKeyError, NotificationKeys
 from pipeline.notifier.delivery_log import DeliveryLog
@@ -45,7 +46,7 @@ Scheduled = tuple[DeliveryPartition, str]
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Any error of Kafka's is raised: the process ends and is started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # It would log whole URLs.
     serve(settings, stop_asked())
 

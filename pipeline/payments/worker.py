@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,7 @@ from pipeline.client.origin import now_text
 from pipeline.client.publisher import Publisher
 from pipeline.crash_points import Phase, reached
 from pipeline.kafka import Consumer, KafkaException, Message, TopicPartition, consumer, topic_name
+from pipeline.logs import log_to_stderr
 from pipeline.payments.provider import (
     Declined,
     HttpProvider,
@@ -75,7 +76,7 @@ def provider_of(settings: PaymentSettings) -> PaymentProvider:
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Any error but the provider's is raised: the process ends and is started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     listen(settings.metrics)
     serve(settings, provider_of(settings.payments), stop_asked())
 
@@ -104,7 +105,7 @@ def serve(settings: Settings, provider: PaymentProvider, stop: threading.Event) 
             )
             publisher.publish(*encode(signed(command, key)))
             PAYMENT_ORDERS.labels(data["result"]).inc()
-            _LOG.info("order %s: %s", order["order_id"], data["result"])
+            _LOG.info("an order has %s", data["result"], extra=_named(order))
 
         _Desk(settings, provider, answer).serve(stop)
 
@@ -179,7 +180,7 @@ class _Desk:
                 wait = min(BACK_OFF_SECONDS_MIN * 2 ** min(each.tries - 1, 16), BACK_OFF_SECONDS_MAX)
                 wait *= random.uniform(0.5, 1)  # noqa: S311  (so that not all ask at once when it is back)
                 each.next_try = time.monotonic() + wait
-                _LOG.warning("order %s: asked again in %.0f s: %s", each.order["order_id"], wait, error)
+                _LOG.warning("asked again in %.0f s: %s", wait, error, extra=_named(each.order))
                 continue
             reached(Phase.PAYMENTS_ANSWERING, each.partition)
             self._answer(each.order, said)
@@ -200,3 +201,8 @@ class _Desk:
     def _forget(self, _reader: Consumer, _partitions: list[TopicPartition]) -> None:
         """Partitions come and go: whoever holds one reads it from what was committed."""
         self._waiting, self._read_to = [], {}
+
+
+def _named(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Which order a line of the log is about."""
+    return {"account": order["account_id"], "order_id": order["order_id"]}

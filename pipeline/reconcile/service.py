@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 
 from pipeline.clickhouse import ClickHouseError, open_client
 from pipeline.kafka import KafkaException, producer
+from pipeline.logs import log_to_stderr
 from pipeline.reconcile.following import Followed, Follower
 from pipeline.reconcile.marks import newest_marks, write_marks
 from pipeline.reconcile.topics import Log
@@ -27,7 +28,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Compare until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     metrics = Metrics()
     listen(settings.metrics, metrics.registry)
     serve(settings, stop_asked(), metrics)

@@ -101,9 +101,13 @@ class Inserter:
             try:
                 insert_block(self._client, table, block, token=token, fill=plan.fill)
             except ClickHouseError as error:
-                _LOG.warning(
-                    "insert_failed table=%s token=%s attempt=%d error=%s", table, token, attempt, error
-                )
+                where = {
+                    "table": table,
+                    "partition": plan.partition,
+                    "offset": planned.first,
+                    "attempt": attempt,
+                }
+                _LOG.warning("insert_failed token=%s error=%s", token, error, extra=where)
                 SINK_REFUSED.labels(table).inc()
                 last = error
             else:

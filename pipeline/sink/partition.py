@@ -7,11 +7,13 @@ exactly as it was written. Then: write the next plan, insert it, and so on. Neve
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline import tracing
 from pipeline.client.origin import now
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
@@ -65,6 +67,8 @@ class SinkPartition:
         self._waiting_since: float | None = None
         self._oldest_ms: dict[str, int] = {}
         self._ends_ms: dict[str, int] = {}
+        self._traced: deque[tuple[str, int, Sequence[tuple[str, bytes | None]]]] = deque()
+        """Records that are read and not yet planned and come with a trace, as topic, offset and headers."""
 
     @property
     def is_busy(self) -> bool:
@@ -80,6 +84,11 @@ class SinkPartition:
 
     def add(self, topic: str, offset: int, timestamp_ms: int, value: bytes | None) -> None:
         self.buffers[topic].add(offset, timestamp_ms, value)
+
+    def trace(self, topic: str, offset: int, headers: Sequence[tuple[str, bytes | None]]) -> None:
+        """Remember that the record has headers, as long as there is room: they say in which trace it is."""
+        if headers and len(self._traced) < tracing.TRACES_MAX:
+            self._traced.append((topic, offset, headers))
 
     def wants(self, topic: str) -> bool:
         """Whether more records of `topic` may be read into memory. A plan to repeat is read whole."""
@@ -117,9 +126,22 @@ class SinkPartition:
         self._settled = False
         self._waiting_since = None
         work = self._repeat if is_written else self._write_and_insert
-        self._work = self._tools.pool.submit(work, plan, blocks)
+        self._work = self._tools.pool.submit(work, plan, blocks, self._traces_of(plan))
 
-    def _write_and_insert(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+    def _traces_of(self, plan: SinkPlan) -> tracing.Traces:
+        traces, ends = tracing.of_batch("store", self.number), {each.topic: each.end for each in plan.ranges}
+        waiting, self._traced = self._traced, deque()
+        for each in waiting:
+            topic, offset, headers = each
+            if offset < ends.get(topic, 0):
+                traces.take(topic, offset, headers)
+            else:
+                self._traced.append(each)
+        return traces
+
+    def _write_and_insert(
+        self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]], traces: tracing.Traces
+    ) -> None:
         reached(Phase.SINK_PLANNING, self.number)
         self._log.write(plan)
         planned_at = time.monotonic()
@@ -127,11 +149,13 @@ class SinkPartition:
         reached(Phase.SINK_PLANNED, self.number)
         self._tools.inserter.insert(plan, blocks, since=planned_at, given_up=self._given_up)
         reached(Phase.SINK_INSERTED, self.number)
+        traces.end()
         self._measure()
 
-    def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]]) -> None:
+    def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]], traces: tracing.Traces) -> None:
         reached(Phase.SINK_REPEATING, self.number)
         self._tools.inserter.insert(plan, blocks, since=self._fenced_at, given_up=self._given_up)
+        traces.end()
 
     def _measure(self) -> None:
         """How long the first record of each block took to get here; of a plan that is repeated that says nothing."""

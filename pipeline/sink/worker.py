@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
+from pipeline import tracing
 from pipeline.clickhouse import open_client
 from pipeline.kafka import (
     Consumer,
@@ -21,8 +22,10 @@ from pipeline.kafka import (
     Message,
     TopicPartition,
     consumer,
+    headers_of,
     topic_name,
 )
+from pipeline.logs import log_to_stderr
 from pipeline.settings import Settings
 from pipeline.sink.insert import TABLES, Inserter
 from pipeline.sink.opening import SinkRefusedError, open_partitions
@@ -46,8 +49,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Store everything until SIGTERM or SIGINT. Any error is raised: the process ends and is started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings.log)
     listen(settings.metrics)
+    tracing.begin("sink", enabled=settings.tracing.enabled)
     serve(settings, stop_asked())
 
 
@@ -78,6 +82,7 @@ class Sink:
         self._partitions: dict[int, SinkPartition] = {}
         self._paused: set[tuple[str, int]] = set()
         self._lag_committed_at = 0.0
+        self._is_traced = tracing.is_on()
         self._consumer = consumer(
             settings.kafka,
             group_id=f"{settings.worker.app_id}-sink",
@@ -132,6 +137,8 @@ class Sink:
             partition.buffers[topic].reach_end(offset)
         else:
             partition.buffers[topic].add(offset, message.timestamp()[1], message.value())
+            if self._is_traced:
+                partition.trace(topic, offset, headers_of(message))
 
     def _hold_back(self, partition: SinkPartition) -> None:
         """Pause what a partition has enough of: memory stays bounded while ClickHouse is slow or away."""

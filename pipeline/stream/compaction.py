@@ -11,6 +11,8 @@ from typing import Final
 
 import orjson
 
+from pipeline.logs import log_to_stderr
+from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, decode_cursor
 from pipeline.stream.local_rows import LOG_SUFFIX, WHOLE_SUFFIX, delete, read_rows, start_of
 from pipeline.stream.rows import Rows
@@ -49,9 +51,7 @@ def compact(directory: Path, origin: Origin, before: int) -> bool:
 
 def main() -> int:
     """The program: the directory, the origin as JSON, and before which position logs are taken in."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr(Settings().log, logging.WARNING)
     directory, origin, before = sys.argv[1:]
     os.nice(NICENESS)
     try:

@@ -27,10 +27,11 @@ from pipeline.stream.dead_letter_limit import DeadLetterLimit
 from pipeline.stream.ending import DEAD_LETTERS, end_by, end_process
 from pipeline.stream.fencing import fence
 from pipeline.stream.loading import Loader
-from pipeline.stream.measure import measured
+from pipeline.stream.measure import measured, tell_dead_letters
 from pipeline.stream.memory import PartitionMemory
 from pipeline.stream.past import read_past
 from pipeline.stream.transaction import Transaction
+from pipeline.tracing import Traces, of_batch
 
 SLICE_RECORDS: Final = 200
 """Given to the core at once, about 7 ms of work; between slices the clock is read and the event loop turns."""
@@ -147,17 +148,21 @@ class PartitionMeter:
                 continue
             _steps.debug("begun %d %d", self.partition, self._waiting[0].offset)
             first_at_ms = self._waiting[0].timestamp
-            folded, records = await self._fold(memory)
+            traces = of_batch("meter", self.partition)
+            folded, records = await self._fold(memory, traces)
             _steps.debug("folded %d %d", self.partition, folded.cursor.next_offset)
             self._require_few_dead_letters(folded, records)
             begun = time.perf_counter()
-            position = await loop.run_in_executor(shared.threads, transaction.commit, folded)
+            position = await loop.run_in_executor(shared.threads, transaction.commit, folded, traces)
             commit_seconds = time.perf_counter() - begun
             reached(Phase.WORKER_COMMITTED, self.partition)
             _steps.debug("committed %d %d", self.partition, folded.cursor.next_offset)
             # Still ours: the meter of another generation has a memory of its own.
             memory.apply(folded, position)
+            traces.end()
             measured(folded, records=records, first_at_ms=first_at_ms, commit_seconds=commit_seconds)
+            if folded.dead_letters:
+                tell_dead_letters(folded, traces)
             self._write_in_passing(memory)
             shared.require_memory()
             shared.collector.after(records)
@@ -183,7 +188,7 @@ class PartitionMeter:
         if error is not None:
             end_by(error, f"partition {self.partition}: rows or identities could not be brought into files")
 
-    async def _fold(self, memory: PartitionMemory) -> tuple[Folded, int]:
+    async def _fold(self, memory: PartitionMemory, traces: Traces) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())
         is_behind = len(self._waiting) >= self._batch_rows_max
         core_seconds_max = math.inf if is_behind else self._shared.settings.worker.batch_core_ms_max / 1000
@@ -197,6 +202,7 @@ class PartitionMeter:
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))
             slice_ = [self._waiting.popleft() for _ in range(size)]
             begun = time.perf_counter()
+            traces.take_all(slice_)
             evidence = await self._evidence(slice_)
             read = time.perf_counter()
             batch.feed(slice_, evidence)

@@ -10,10 +10,13 @@ from pipeline.kafka import KafkaError, Message, Producer, topic_name
 from pipeline.metering import Folded
 from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, encode_cursor, pack_identities
-from schemas.topics import IDENTITIES, changelog, topics
+from pipeline.tracing import NO_TRACES, Traces
+from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, IDENTITIES, METERED_RECORDS, changelog, topics
 
 IDENTITIES_PER_RECORD_MAX: Final = 20_000
 """One packed record: 49 bytes each, so just under 1 MB, a quarter of what the topic takes."""
+OUTCOMES: Final = frozenset({METERED_RECORDS, COMMAND_RESULTS, DEAD_LETTERS})
+"""What the trace of a record of the log goes on with."""
 QUEUE_FULL_SECONDS_MAX: Final = 30
 """How long a full producer queue is waited for; then the broker is too slow, and the process ends."""
 QUEUE_FULL_POLL_SECONDS: Final = 0.05
@@ -34,12 +37,12 @@ class Transaction:
         deployed = topics(worker.app_id, hot_window_hours=settings.rules.hot_window_hours)
         self._names = {topic.name: topic_name(settings.kafka, topic.name) for topic in deployed}
 
-    def commit(self, folded: Folded) -> int:
+    def commit(self, folded: Folded, traces: Traces = NO_TRACES) -> int:
         """Blocks until the batch is durable; returns a position of the changelog up to which all is known that this
         partition has committed. Any exception leaves open whether the batch is: the process must end."""
         log, clock_ms = self._changelog, folded.cursor.clock_ms
         self._producer.begin_transaction()
-        self._produce(folded.records)
+        self._produce(folded.records, traces=traces)
         self._produce((IDENTITIES, None, packed, clock_ms) for packed in _packed(folded.identities))
         self._produce([(log, key, row, clock_ms) for key, row in folded.accounts.items()])
         self._produce([(log, key, content, clock_ms) for key, content in folded.published.items()])
@@ -56,15 +59,23 @@ class Transaction:
             self._position = offset + 1
 
     def _produce(
-        self, records: Iterable[tuple[str, bytes | None, bytes, int]], delivered: Delivered | None = None
+        self,
+        records: Iterable[tuple[str, bytes | None, bytes, int]],
+        delivered: Delivered | None = None,
+        *,
+        traces: Traces = NO_TRACES,
     ) -> None:
         """Topic without prefix, key, value, timestamp in ms. By position: keywords take half as long again."""
         produce, names, partition = self._producer.produce, self._names, self._partition
+        with_headers = frozenset[str]() if traces.is_empty else OUTCOMES
         for topic, key, value, timestamp_ms in records:
+            headers = traces.header_of(value) if topic in with_headers else None
             try:
-                produce(names[topic], value, key, partition, delivered, None, timestamp_ms)
+                produce(names[topic], value, key, partition, delivered, None, timestamp_ms, headers)
             except BufferError:
-                self._produce_patiently((names[topic], value, key, partition, delivered, None, timestamp_ms))
+                self._produce_patiently(
+                    (names[topic], value, key, partition, delivered, None, timestamp_ms, headers)
+                )
 
     def _produce_patiently(self, record: tuple[Any, ...]) -> None:
         give_up_at = time.monotonic() + QUEUE_FULL_SECONDS_MAX

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import sys
 import threading
 from contextlib import suppress
 from typing import Final, NoReturn, cast
@@ -11,11 +10,13 @@ from typing import Final, NoReturn, cast
 import faust
 from faust.exceptions import ConsumerNotStarted
 
+from pipeline import tracing
 from pipeline.admin.topics import TopicsDifferError, require_topics
 from pipeline.bootstrap import load_core
 from pipeline.kafka import KafkaException, topic_name
+from pipeline.logs import log_to_stderr
 from pipeline.metering import Core
-from pipeline.settings import Settings
+from pipeline.settings import LogSettings, Settings
 from pipeline.stream.app import create_app
 from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import FAILED, REFUSED, STOPPED, UNAVAILABLE, UNEXPECTED, end_by, end_process
@@ -27,7 +28,6 @@ from pipeline.telemetry import listen
 
 STOP_SECONDS_MAX: Final = 8.0
 """After SIGTERM; then the process ends as it is, which loses nothing: an open transaction is aborted."""
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _logger = logging.getLogger(__name__)
 
@@ -105,12 +105,13 @@ class StreamWorker(faust.Worker):
         await self.app.held.release()
         with suppress(ConsumerNotStarted):
             await cast("Consumer", self.app.consumer).leave_group()
+        tracing.flush()
         end_process(STOPPED, "stopped as asked")
 
 
 def run_worker(settings: Settings) -> NoReturn:
     """Check the topics, then meter until a signal comes. Never returns."""
-    _log_to_stderr()
+    _log(settings.log)
     settings.home.mkdir(
         mode=0o700, parents=True, exist_ok=True
     )  # Faust makes its own directory, not those above it.
@@ -118,6 +119,7 @@ def run_worker(settings: Settings) -> NoReturn:
         require_topics(settings)
         core = load_core(settings)
         credentials_of(settings.kafka.client_options)
+        tracing.begin("worker", enabled=settings.tracing.enabled)
     except (TopicsDifferError, ValueError) as error:
         end_process(REFUSED, str(error))
     except KafkaException as error:
@@ -125,9 +127,9 @@ def run_worker(settings: Settings) -> NoReturn:
     run_app(settings, core)
 
 
-def _log_to_stderr() -> None:
+def _log(settings: LogSettings) -> None:
     """Our own words, and of Faust, mode and aiokafka what is wrong. Their services log under our module names."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=LOG_FORMAT)
+    log_to_stderr(settings, logging.WARNING)
     for name in ("assignment", "ending", "loading", "local_rows", "worker"):
         logging.getLogger(f"pipeline.stream.{name}").setLevel(logging.INFO)
 

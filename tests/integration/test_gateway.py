@@ -295,16 +295,10 @@ def test_plain_curl_can_publish(there: Deployment) -> None:
 def test_what_admins_do_is_written_down(there: Deployment, client: httpx.Client) -> None:
     account = there.open("audited")
     client.post(f"/v1/accounts/{account}/plan", json={"plan": "none"}, headers={"x-request-id": "ticket-7"})
-    (written,) = [
-        json.loads(line.partition("{")[1] + line.partition("{")[2])
-        for line in there.log("gateway").splitlines()
-        if "ticket-7" in line and "creditstream.audit" in line
-    ]
-    assert (written["action"], written["account_id"], written["result"]) == (
-        "account.change_plan",
-        account,
-        "unknown_plan",
-    )
+    (written,) = [line for line in there.log("gateway").splitlines() if "ticket-7" in line]
+    assert "creditstream.audit admin action ended: unknown_plan" in written
+    assert f" account={account} " in written
+    assert " action=account.change_plan " in written
 
 
 def test_health_and_metrics_need_no_key_and_name_no_account(there: Deployment) -> None:
