@@ -46,6 +46,7 @@ SPOOL_BYTES_A_SECOND: Final = 20_000
 """Of an outage: a fraction of what the service records, so that spool and queue are full before its end."""
 SPOOL_BYTES_MIN: Final = 64_000
 SETTLE_SECONDS_MAX: Final = 600
+JOBS_AFTER: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,7 @@ class Run:
         with self.there, self._keeper.watching():
             options = self._begin()
             holds = self._under_fire(known)
+            self._wait_for_jobs()
             self._bring_home(options)
             held = self._held()
         known.read(self._told)
@@ -242,6 +244,17 @@ class Run:
     def _wait_for_service(self) -> None:
         size = self._told.stat().st_size
         wait_until("the service is at work", lambda: self._told.stat().st_size > size, START_SECONDS_MAX)
+
+    def _wait_for_jobs(self) -> None:
+        """After the fire jobs go through again; so many that images fail among them, however short it was."""
+        begins = self._told.stat().st_size
+
+        def captured() -> bool:
+            with self._told.open("rb") as told:
+                told.seek(begins)
+                return told.read().count(b"captured") >= JOBS_AFTER
+
+        wait_until("jobs are captured again", captured, SETTLE_SECONDS_MAX)
 
     def _wait_for_gateway(self) -> None:
         def ready() -> bool:
