@@ -25,10 +25,11 @@ _KINDS: Final = {
     PLAN_CATALOG_TYPE: COMMAND,
     **{f"{COMMAND_TYPE_PREFIX}{name}.v1": CAPTURE for name in ("capture", "readmit", "reverse", "rerate")},
 }
-_NAMES: Final = (
-    *[each.encode() for each in (COMMAND_TYPE_PREFIX, TICK_TYPE, PRICE_BOOK_TYPE, PLAN_CATALOG_TYPE)],
-    b"\\u",
-)
+_COMMAND, _TICK = COMMAND_TYPE_PREFIX.encode(), TICK_TYPE.encode()
+_PUBLICATION: Final = PRICE_BOOK_TYPE.removesuffix(
+    "price_book.v1"
+).encode()  # So begins every publication's type.
+_ESCAPE: Final = b"\\u"
 
 
 def kind_of(message: Message) -> int:
@@ -37,7 +38,7 @@ def kind_of(message: Message) -> int:
     value = message.value() or b""
     if "ce_type" in headers and not _is_structured(headers):
         return _kind(_text(headers["ce_type"]))
-    if not any(name in value for name in _NAMES):
+    if _COMMAND not in value and _TICK not in value and _PUBLICATION not in value and _ESCAPE not in value:
         return EVENT
     try:
         return _kind(orjson.loads(value)["type"])
