@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.settings import ClickHouseSettings
 from tests.bench.programs import BARE_LOOP, CORE_ALONE, PLAIN_FAUST, PROGRAMS, WORKER, Program, Run
 from tests.bench.report import Line, Report
 from tests.bench.results import Results
 from tests.bench.workload import Workload, publish
-from tests.stack import kafka_server
+from tests.stack import clickhouse_server, kafka_server
 
 WORKER_TO_BARE_LOOP: Final = 0.8
 WORKER_TO_PLAIN_FAUST: Final = 10.0
@@ -87,6 +88,15 @@ def broker(directory: Path) -> Generator[str, None, None]:
     home.mkdir()
     with (home / "owner.lock").open("w") as lock, kafka_server(home, lock) as values:
         yield str(values["bootstrap_servers"])
+
+
+@contextmanager
+def clickhouse(directory: Path) -> Generator[ClickHouseSettings, None, None]:
+    """A ClickHouse of the bench's own, and a database in it that is not there yet."""
+    home = directory / "clickhouse"
+    home.mkdir()
+    with (home / "owner.lock").open("w") as lock, clickhouse_server(home, lock) as values:
+        yield ClickHouseSettings(**values, database="test_bench")
 
 
 def _input(servers: str, directory: Path, name: str, events: int, accounts: int) -> _Input:

@@ -23,10 +23,10 @@ from tests.bench.measure import Look, ProgramFailedError, Speed, run_and_watch, 
 from tests.bench.programs import WORKER
 from tests.bench.reading import read_to_end
 from tests.bench.report import Line, Report
-from tests.bench.run import broker, machine
+from tests.bench.run import broker, clickhouse, machine
 from tests.bench.workload import Workload, begin_run, publish
 from tests.integration.sinking import sink_environment
-from tests.stack import clickhouse_server, wait_until
+from tests.stack import wait_until
 
 LOOK_SECONDS: Final = 0.05
 STORED_SECONDS_MAX: Final = 300
@@ -60,17 +60,10 @@ class Round:
 def run_sink(plan: SinkPlan, say: Callable[[str], None]) -> Report:
     """Measure on servers of its own. Raises ProgramFailedError."""
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as name:
-        home = Path(name) / "clickhouse"
-        home.mkdir()
+        directory = Path(name)
         say("starting a broker and ClickHouse")
-        with (
-            broker(Path(name)) as servers,
-            (home / "owner.lock").open("w") as lock,
-            clickhouse_server(home, lock) as values,
-        ):
-            return measure(
-                servers, ClickHouseSettings(**values, database="test_bench"), Path(name), plan, say
-            )
+        with broker(directory) as servers, clickhouse(directory) as tables:
+            return measure(servers, tables, directory, plan, say)
 
 
 def measure(

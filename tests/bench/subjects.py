@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tests.bench.core_cost import CORE_QUICK, CorePlan, measure_core
-from tests.bench.holds.report import HOLD_COLUMNS, hold_footnote, hold_rows
+from tests.bench.holds.report import hold_footnote, hold_rows
 from tests.bench.holds.run import HOLDS_QUICK, HoldsPlan
 from tests.bench.holds.start import run_holds
-from tests.bench.latency.report import LATENCY_COLUMNS, latency_footnote, latency_rows, run_latency
+from tests.bench.latency.report import latency_footnote, latency_rows, run_latency
 from tests.bench.latency.run import LATENCY_QUICK, LatencyPlan
 from tests.bench.queries.report import QUERY_COLUMNS, query_footnote, query_rows
 from tests.bench.queries.run import QUERIES_QUICK, QueriesPlan, run_queries
@@ -16,6 +16,7 @@ from tests.bench.report import COLUMNS, Report, footnote, machine_note, rows
 from tests.bench.run import QUICK, BenchPlan, run_bench
 from tests.bench.scaling import SCALING_QUICK, ScalingPlan, run_scaling
 from tests.bench.sink_speed import SINK_QUICK, SinkPlan, run_sink
+from tests.bench.times import TIMES_COLUMNS
 
 Say = Callable[[str], None]
 
@@ -60,7 +61,7 @@ def _holds(options: Options, say: Say) -> Told:
     report = run_holds(HOLDS_QUICK if options.quick else HoldsPlan(runs=options.runs), say)
     return Told(
         report=report,
-        columns=HOLD_COLUMNS,
+        columns=TIMES_COLUMNS,
         rows=hold_rows(report.measured),
         footnote=hold_footnote(report),
     )
@@ -85,7 +86,7 @@ def _latency(options: Options, say: Say) -> Told:
     report = run_latency(LATENCY_QUICK if options.quick else LatencyPlan(runs=options.runs), say)
     return Told(
         report=report,
-        columns=LATENCY_COLUMNS,
+        columns=TIMES_COLUMNS,
         rows=latency_rows(report.measured),
         footnote=latency_footnote(report),
     )

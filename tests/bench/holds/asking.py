@@ -15,14 +15,14 @@ import orjson
 from pipeline.client.commands import CommandKey, command_key, signed, unsigned_command
 from pipeline.client.events import encode
 from pipeline.client.origin import now_text
-from pipeline.kafka import KafkaError, Message, TopicPartition, consumer, producer, topic_name
+from pipeline.kafka import KafkaError, Message, producer, topic_name
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS
+from tests.bench.reading import from_the_end
 
 ANSWER_SECONDS_MAX: Final = 30
 """After the last hold was sent."""
 LOOK_SECONDS: Final = 0.05
-FETCH_WAIT_MS: Final = 10
 PACE_SECONDS: Final = 0.001
 """The longest sleep between two looks at what was acknowledged."""
 _STRUCTURED_MODE: Final[list[tuple[str, str | bytes | None]]] = [
@@ -117,13 +117,7 @@ class _Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        options: dict[str, Any] = {"fetch.wait.max.ms": FETCH_WAIT_MS}
-        reader = consumer(self._settings.kafka, **options)
-        topic = topic_name(self._settings.kafka, COMMAND_RESULTS)
-        places = [TopicPartition(topic, each) for each in range(self._settings.kafka.partitions)]
-        for place in places:
-            place.offset = reader.get_watermark_offsets(place, timeout=ANSWER_SECONDS_MAX)[1]
-        reader.assign(places)
+        reader = from_the_end(self._settings.kafka, COMMAND_RESULTS)
         self.ready.set()
         came: list[tuple[float, bytes]] = []
         while len(came) < self._count:

@@ -5,16 +5,16 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from contextlib import closing
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from pipeline.clickhouse import open_analyst
-from pipeline.kafka import TopicPartition, consumer, topic_name
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_BALANCES
-from tests.bench.holds.asking import ANSWER_SECONDS_MAX, FETCH_WAIT_MS, Position
+from tests.bench.holds.asking import Position
 from tests.bench.holds.stages import Steps
+from tests.bench.reading import from_the_end
 
 POLL_SECONDS: Final = 0.05
 ASK_SECONDS: Final = 0.05
@@ -36,13 +36,7 @@ class Balances(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        options: dict[str, Any] = {"fetch.wait.max.ms": FETCH_WAIT_MS}
-        reader = consumer(self._settings.kafka, **options)
-        topic = topic_name(self._settings.kafka, ACCOUNT_BALANCES)
-        places = [TopicPartition(topic, each) for each in range(self._settings.kafka.partitions)]
-        for place in places:
-            place.offset = reader.get_watermark_offsets(place, timeout=ANSWER_SECONDS_MAX)[1]
-        reader.assign(places)
+        reader = from_the_end(self._settings.kafka, ACCOUNT_BALANCES)
         self.ready.set()
         while not self.stopped.is_set():
             message = reader.poll(POLL_SECONDS)

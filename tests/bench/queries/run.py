@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple
 from pipeline.admin.migrate import migrate
 from pipeline.clickhouse import Client, open_analyst, open_client
 from pipeline.client.origin import now
-from pipeline.settings import ClickHouseSettings, Settings
+from pipeline.settings import Settings
 from tests.bench.holds.stages import percentile
 from tests.bench.queries.fill import RECORDS_AN_ACCOUNT, Fleet, fill, found
 from tests.bench.queries.questions import Ask, Question, Subject, questions
 from tests.bench.report import Line
-from tests.bench.run import ResultsDifferError, machine
-from tests.stack import clickhouse_server
+from tests.bench.run import ResultsDifferError, clickhouse, machine
 
 SEED: Final = 7
 WARM_UP_ASKS: Final = 3
@@ -140,11 +139,9 @@ def run_queries(plan: QueriesPlan, say: Callable[[str], None]) -> QueriesReport:
     """Measure on a ClickHouse of its own. Raises ResultsDifferError."""
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as name:
         home = Path(name)
-        with (home / "owner.lock").open("w") as lock, clickhouse_server(home, lock) as values:
-            clickhouse = ClickHouseSettings(
-                **values, database="test_bench", insert_timeout_seconds=INSERT_SECONDS_MAX
-            )
-            return measure(Settings(home=home, clickhouse=clickhouse), plan, say)
+        with clickhouse(home) as settings:
+            patient = settings.model_copy(update={"insert_timeout_seconds": INSERT_SECONDS_MAX})
+            return measure(Settings(home=home, clickhouse=patient), plan, say)
 
 
 def measure(settings: Settings, plan: QueriesPlan, say: Callable[[str], None]) -> QueriesReport:
