@@ -4,6 +4,7 @@ Defaults of librdkafka change between versions, ours must not: what correctness 
 """
 
 import ctypes
+import logging
 from collections.abc import Iterable, Sequence
 from operator import methodcaller
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -34,6 +35,7 @@ from pipeline.kafka_settings import KafkaSettings
 
 __all__ = [
     "OFFSET_BEGINNING",
+    "QUIET",
     "TIMESTAMP_NOT_AVAILABLE",
     "AdminClient",
     "AlterConfigOpType",
@@ -60,6 +62,12 @@ __all__ = [
     "topic_name",
 ]
 
+_LOGGER: Final = logging.getLogger("librdkafka")
+"""What a client says of its own accord becomes a line of our log when the client is next polled; left alone it would
+write to stderr, in a form that is neither our text nor our JSON."""
+QUIET: Final[dict[str, Any]] = {"log_level": 2}
+"""For a client whose every trouble comes as an error that we raise: a person reads it once. And for one that nobody
+polls: its lines would wait in memory."""
 MESSAGE_BYTES_MAX: Final = 4_194_304
 """As large as the largest topic allows (`schemas.topics.RECORD_BYTES_MAX`)."""
 QUEUE_MESSAGES_MAX: Final = 500_000
@@ -118,6 +126,7 @@ def producer(kafka: KafkaSettings, *, transactional_id: str | None = None, **opt
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
         "queue.buffering.max.kbytes": 524_288,
+        "logger": _LOGGER,
         **kafka.client_options,
         **options,
     }
@@ -145,6 +154,7 @@ def consumer(kafka: KafkaSettings, *, group_id: str | None = None, **options: An
             "allow.auto.create.topics": False,
             "fetch.max.bytes": 52_428_800,
             "message.max.bytes": MESSAGE_BYTES_MAX,
+            "logger": _LOGGER,
             **kafka.client_options,
             **options,
         }
@@ -161,8 +171,10 @@ def drain(consumer: Consumer, count_max: int, seconds_max: float) -> list[Messag
 
 
 def admin(kafka: KafkaSettings, **options: Any) -> AdminClient:
-    """For topics: create, describe, check."""
-    return AdminClient({"bootstrap.servers": kafka.bootstrap_servers, **kafka.client_options, **options})
+    """For topics: create, describe, check. Nobody polls it."""
+    return AdminClient(
+        {"bootstrap.servers": kafka.bootstrap_servers, **QUIET, **kafka.client_options, **options}
+    )
 
 
 def topic_id(client: AdminClient, topic: str, *, timeout_seconds: float) -> str:

@@ -18,6 +18,7 @@ class Subject(StrEnum):
     CORE = "core"
     QUERIES = "queries"
     LATENCY = "latency"
+    GATEWAY = "gateway"
     SINK = "sink"
     SCALING = "scaling"
 
@@ -46,8 +47,9 @@ def bench(
     they write is compared byte for byte. holds: from asking to the answer, at a fixed rate, with the stages of the way.
     core: the rules alone, interpreted and compiled, beside orjson's decode of the same events; no broker. queries: of
     the account pages and of Grafana's boards, each beside a naive way to the same rows. latency: from sending usage to
-    the balance and to the row in ClickHouse, with the stages. sink: what the sink takes beside what the worker says.
-    scaling: the worker with more accounts, with longer histories, with another worker.
+    the balance and to the row in ClickHouse, with the stages. gateway: holds and events over HTTP, alone and beside
+    usage. sink: what the sink takes beside what the worker says. scaling: the worker with more accounts, with longer
+    histories, with another worker.
     """
     harness = _harness()
     options = harness.Options(quick=quick, runs=runs, events=events, accounts=accounts, rows=rows)

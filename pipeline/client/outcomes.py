@@ -10,8 +10,15 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import orjson
 
-from pipeline.client.publisher import QUIET
-from pipeline.kafka import OFFSET_BEGINNING, KafkaException, TopicPartition, consumer, drain, topic_name
+from pipeline.kafka import (
+    OFFSET_BEGINNING,
+    QUIET,
+    KafkaException,
+    TopicPartition,
+    consumer,
+    drain,
+    topic_name,
+)
 from pipeline.settings import Settings
 from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, METERED_RECORDS
 

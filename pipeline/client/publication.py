@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.client.publisher import QUIET, Delivered
+from pipeline.client.publisher import Delivered
 from pipeline.domain.instants import SECOND_MS, Instant
 from pipeline.domain.plans import PlanCatalog
 from pipeline.domain.price_book import PriceBook
-from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
+from pipeline.kafka import QUIET, KafkaError, KafkaException, Message, producer, topic_name
 from pipeline.published import content_hash
 from pipeline.settings import Settings
 from pipeline.validate_publication import published_content

@@ -10,12 +10,9 @@ from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from pipeline.client.events import STRUCTURED_MODE
-from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
+from pipeline.kafka import QUIET, KafkaError, KafkaException, Message, producer, topic_name
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
-
-QUIET: Final = {"log_level": 2}
-"""librdkafka tells its troubles on stderr too; a person reads them once, from the error that we raise."""
 
 _FULL_QUEUE_POLL_SECONDS: Final = 0.1
 Report: TypeAlias = Callable[[KafkaError | None, Message], None]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.client.publisher import QUIET
 from pipeline.kafka import (
+    QUIET,
     Consumer,
     KafkaError,
     KafkaException,

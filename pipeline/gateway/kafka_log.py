@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from pipeline.client.publisher import QUIET, Delivered
+from pipeline.client.publisher import Delivered
 from pipeline.gateway.problems import ProblemError
-from pipeline.kafka import KafkaError, KafkaException, Message, producer, topic_name
+from pipeline.kafka import QUIET, KafkaError, KafkaException, Message, producer, topic_name
 from pipeline.settings import Settings
 from pipeline.tracing import publishing, traceparent, with_trace
 from schemas.topics import ACCOUNT_EVENTS

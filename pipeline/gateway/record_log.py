@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.client.publisher import QUIET, DeliveryError
+from pipeline.client.publisher import DeliveryError
 from pipeline.gateway.tail import offsets
 from pipeline.kafka import (
+    QUIET,
     KafkaError,
     KafkaException,
     Message,

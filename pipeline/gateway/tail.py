@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from pipeline.client.publisher import QUIET
 from pipeline.kafka import (
+    QUIET,
     AdminClient,
     Consumer,
     KafkaError,

@@ -48,8 +48,7 @@ def _age(now: datetime, at_ms: float | None) -> int | None:
 
 def standings(settings: Settings) -> list[Standing]:
     """Of all partitions. Raises KafkaException when the broker does not answer soon, or has no such topics."""
-    quietly = {"log_level": "0"}  # A person reads the error once.
-    admin(settings.kafka, **quietly).list_topics(timeout=ANSWER_SECONDS_MAX)
+    admin(settings.kafka).list_topics(timeout=ANSWER_SECONDS_MAX)
     with closing(Log(settings.kafka)) as log:
         marks = {mark.partition: mark for mark in newest_marks(log, settings)}
         return [

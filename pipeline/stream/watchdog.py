@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
-from pipeline.kafka import Consumer, KafkaException, TopicPartition, consumer
+from pipeline.kafka import QUIET, Consumer, KafkaException, TopicPartition, consumer
 from pipeline.settings import Settings
 from pipeline.stream.ending import UNEXPECTED, end_process
 from pipeline.telemetry import WORKER_LAG
@@ -116,7 +116,7 @@ class Watchdog(threading.Thread):
 
     def _end(self, partition: int) -> int:
         if self._asker is None:
-            self._asker = consumer(self._settings.kafka)
+            self._asker = consumer(self._settings.kafka, **QUIET)
         try:
             place = TopicPartition(self._topic, partition)
             return self._asker.get_watermark_offsets(place, timeout=ASK_BROKER_SECONDS_MAX)[1]
