@@ -22,7 +22,7 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     while chunk := await reader.read(65_536):
         writer.write(chunk)
         await writer.drain()
-    writer.close()
+    writer.close()  # So the other side reads to its end, too.
 
 
 @pytest.fixture
@@ -40,8 +40,13 @@ def encrypted(clickhouse: ClickHouseSettings, tmp_path: Path) -> Iterator[ClickH
     upstream = int(clickhouse.url.rpartition(":")[2])
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inside = await asyncio.open_connection("127.0.0.1", upstream)
-        await asyncio.gather(_forward(reader, inside[1]), _forward(inside[0], writer), return_exceptions=True)
+        inside_reader, inside_writer = await asyncio.open_connection("127.0.0.1", upstream)
+        try:
+            ways = _forward(reader, inside_writer), _forward(inside_reader, writer)
+            await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            for each in (inside_writer, writer):
+                each.transport.abort()
 
     server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", port, ssl=context))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
