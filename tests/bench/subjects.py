@@ -5,6 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tests.bench.core_cost import CORE_QUICK, CorePlan, measure_core
+from tests.bench.gateway import (
+    GATEWAY_QUICK,
+    GatewayPlan,
+    gateway_footnote,
+    gateway_rows,
+    run_gateway,
+)
 from tests.bench.holds.report import hold_footnote, hold_rows
 from tests.bench.holds.run import HOLDS_QUICK, HoldsPlan
 from tests.bench.holds.start import run_holds
@@ -92,6 +99,16 @@ def _latency(options: Options, say: Say) -> Told:
     )
 
 
+def _gateway(options: Options, say: Say) -> Told:
+    report = run_gateway(GATEWAY_QUICK if options.quick else GatewayPlan(runs=options.runs), say)
+    return Told(
+        report=report,
+        columns=TIMES_COLUMNS,
+        rows=gateway_rows(report.measured),
+        footnote=gateway_footnote(report),
+    )
+
+
 def _sink(options: Options, say: Say) -> Told:
     plan = SinkPlan(runs=options.runs, events=options.events, accounts=options.accounts)
     return _lines(run_sink(SINK_QUICK if options.quick else plan, say))
@@ -114,6 +131,7 @@ _SUBJECTS: Final[Mapping[str, Callable[[Options, Say], Told]]] = {
     "core": _core,
     "queries": _queries,
     "latency": _latency,
+    "gateway": _gateway,
     "sink": _sink,
     "scaling": _scaling,
 }

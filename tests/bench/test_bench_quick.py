@@ -7,6 +7,8 @@ import pytest
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from schemas.topics import ACCOUNT_BALANCES, LEDGER_ENTRIES, METERED_RECORDS
 from tests.bench.core_cost import CORE_QUICK, measure_core
+from tests.bench.gateway import BESIDE, CALLS, GATEWAY_QUICK
+from tests.bench.gateway import measure as measure_gateway
 from tests.bench.holds.asking import Asked, Kept
 from tests.bench.holds.report import hold_rows
 from tests.bench.holds.run import HOLDS_QUICK, SCENARIOS
@@ -164,6 +166,20 @@ def test_every_probe_is_followed_to_its_balance_and_its_row(
     for way, times in run.items():
         parts = zip(*(times[stage] for stage in WAYS[way] if stage != "acknowledged"), strict=True)
         assert [sum(each) for each in parts] == pytest.approx(times["whole"]), way
+
+
+@pytest.mark.integration
+def test_every_request_of_every_load_is_answered(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, tmp_path: Path
+) -> None:
+    own = clickhouse.model_copy(update={"database": "test_gateway"})
+    measured = measure_gateway(kafka, own, tmp_path, GATEWAY_QUICK, print)
+    assert [each.name for each in measured] == list(BESIDE)
+    asked = GATEWAY_QUICK.seconds - GATEWAY_QUICK.warm_up_seconds
+    for run in (run for each in measured for run in each.runs):
+        assert {call: len(taken) for call, taken in run.items()} == pytest.approx(
+            {call: CALLS[call].per_second * GATEWAY_QUICK.scale * asked for call in CALLS}, abs=1
+        )
 
 
 @pytest.mark.integration
