@@ -27,6 +27,7 @@ from tests.bench.workload import KEY, PARTITIONS, QUIET
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, square
 
 ANSWER_SECONDS_MAX: Final = 30
+JSON: Final = {"content-type": "application/json"}
 CONNECTIONS_MAX: Final = 200
 """Of all callers together; the gateway takes a thousand."""
 
@@ -72,7 +73,7 @@ class GatewayPlan:
     """No figure was promised: what it shows is the way's length, beside `bench holds`, which has no HTTP."""
 
 
-GATEWAY_QUICK: Final = GatewayPlan(runs=1, seconds=2, warm_up_seconds=0.5, accounts=50, scale=0.1)
+GATEWAY_QUICK: Final = GatewayPlan(runs=1, seconds=2, warm_up_seconds=0.5, accounts=50, scale=0.4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +212,7 @@ def _request(
 
     if name == "hold":
         body: Any = {"account_id": account(0), "hold_id": f"h{number}", "usage": square()}
-        return "/v1/holds", orjson.dumps(body), {"idempotency-key": f"h{number}"}
+        return "/v1/holds", orjson.dumps(body), {**JSON, "idempotency-key": f"h{number}"}
     if events == 1:
         return "/v1/events", orjson.dumps(event(account(0))), CLOUD_EVENT
     return "/v1/events", orjson.dumps([event(account(each)) for each in range(events)]), BATCH
