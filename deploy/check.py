@@ -1,6 +1,6 @@
 """Every check, in one list that people, hooks and CI run: `python3 deploy/setup.py test`.
 
-Those that only read the code come first, side by side. All run, whatever fails; the end says which did.
+Those that need no servers come first, side by side. All run, whatever fails; the end says which did.
 `python3 deploy/setup.py test ruff mypy` runs only the named.
 """
 
@@ -15,23 +15,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-READING = {
+WITHOUT_SERVERS = {
+    # The core's tests on the core as mypyc compiles it. One compiler at first, so that there is room beside it.
+    "compiled": ["python", "deploy/compile.py", "--test"],
     "mypy": ["mypy"],
     "pyright": ["pyright", "--pythonpath", sys.executable],
     "ruff": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
     "imports": ["lint-imports"],
 }
-"""They only read the code; the long ones first."""
-READING_AT_A_TIME = 2
-RUNNING = {
+"""The long ones first."""
+AT_A_TIME = 3
+WITH_SERVERS = {
     # Two at a time: the tests mostly wait for servers, which each worker has of its own or shares. Long files first,
     # as their folders come, so that none is left to one worker at the end.
     "tests": ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"],
-    # The core's tests once more, on the core as mypyc compiles it.
-    "compiled": ["python", "deploy/compile.py", "--test"],
 }
-CHECKS = READING | RUNNING
+CHECKS = WITHOUT_SERVERS | WITH_SERVERS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Any of these looks at the account pages; `tests/browser.py` knows the same names."""
@@ -47,10 +47,10 @@ def main(names: list[str]) -> int:
     if not names or "tests" in names:
         find_browser()
     chosen = names or list(CHECKS)
-    reading = [name for name in READING if name in chosen]
-    with ThreadPoolExecutor(READING_AT_A_TIME) as pool:
-        outcomes = dict(zip(reading, pool.map(read, reading), strict=True))
-    outcomes |= {name: run(name) for name in RUNNING if name in chosen}
+    first = [name for name in WITHOUT_SERVERS if name in chosen]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        outcomes = dict(zip(first, pool.map(run_beside, first), strict=True))
+    outcomes |= {name: run(name) for name in WITH_SERVERS if name in chosen}
     print(f"\n{time.monotonic() - began:.0f} s in all")
     failed = [name for name, passed in outcomes.items() if not passed]
     print(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
@@ -84,7 +84,7 @@ def installs(*arguments: str) -> bool:
         return False
 
 
-def read(name: str) -> bool:
+def run_beside(name: str) -> bool:
     """Run a check beside others; what it says is shown at its end, in one piece."""
     tool, *arguments = CHECKS[name]
     began = time.monotonic()

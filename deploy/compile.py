@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = Path("pipeline", "compiled.json")
 BUILD_SECONDS_MAX = 900
+OPTIMISED, QUICKLY_BUILT = "2", "0"
+"""gcc's levels. What mypyc makes of the source, and the tests judge, is the same at each."""
 MODULES = (
     *[
         f"pipeline/domain/{name}.py"
@@ -47,7 +49,7 @@ import sys
 from setuptools import setup
 from mypyc.build import mypycify
 sys.argv = ["setup", "build_ext", "--inplace"]
-modules = mypycify([*%r, "--config-file", "mypyc.ini"], opt_level="2", debug_level="0")
+modules = mypycify([*%r, "--config-file", "mypyc.ini"], opt_level=%r, debug_level="0")
 setup(name="core", packages=[], ext_modules=modules)
 """
 MYPY = """[mypy]
@@ -111,7 +113,7 @@ def test() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="creditstream-compile-") as name:
         copy = Path(name, "tree")
-        build(copy)
+        build(copy, QUICKLY_BUILT)
         for each in ("tests", "deploy", "pyproject.toml"):
             source = ROOT / each
             shutil.copytree(source, copy / each) if source.is_dir() else shutil.copy2(source, copy / each)
@@ -127,7 +129,7 @@ def test() -> int:
         return subprocess.run(tests, cwd=copy, env=environment, check=False).returncode
 
 
-def build(copy: Path) -> None:
+def build(copy: Path, level: str = OPTIMISED) -> None:
     """The program's sources and the compiled modules beside them, in `copy`."""
     if missing := tools_missing():
         raise CompileError(missing)
@@ -137,7 +139,7 @@ def build(copy: Path) -> None:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (copy / "mypyc.ini").write_text(MYPY)
     told = subprocess.run(
-        [sys.executable, "-c", BUILD % (MODULES,)],
+        [sys.executable, "-c", BUILD % (MODULES, level)],
         cwd=copy,
         capture_output=True,
         text=True,
