@@ -1,6 +1,5 @@
 """Faults side by side: each program has its own, one after the other, and none runs far ahead of the slowest."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,8 +48,8 @@ class Lanes:
     def __init__(
         self, planned: Mapping[str, Sequence[Fault]], striker: Striker, say: Callable[[str], None]
     ) -> None:
-        self.ended = threading.Event()
-        """Set by whoever knows that the run has its verdict already."""
+        self.ended = striker.ended
+        """Set by whoever knows that the run has its verdict already, or wants none any more."""
         self._lanes = {program: _Lane(of_program) for program, of_program in planned.items()}
         self._striker = striker
         self._say = say

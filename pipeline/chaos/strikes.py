@@ -93,6 +93,8 @@ class Striker:
         self._chance = Random(plan.seed + 1)  # noqa: S311  (a run must repeat, not be secret)
         self._stopped: list[Child] = []
         self._servers = {name: threading.Lock() for name in ("kafka", "clickhouse")}
+        self.ended = threading.Event()
+        """Nothing more is struck: whoever waits for a phase, or for a recovery, waits no longer."""
         self.struck: list[Struck] = []
         self.missed: list[str] = []
 
@@ -108,6 +110,8 @@ class Striker:
                 return True
             finally:
                 (self._orders / fault.phase).unlink(missing_ok=True)
+            if self.ended.is_set():
+                return False  # Not missed: it is not wanted any more.
         self.missed.append(f"{fault.kind} in {fault.phase}: {why}")
         return False
 
@@ -138,7 +142,10 @@ class Striker:
         )
         self.struck.append(struck)
         if self._chance.random() < PATIENT_SHARE and _program(struck) in WATCHED:
-            _wait_for(lambda: recovery(self._progress, struck) is not None, RECOVERY_SECONDS_MAX)
+            _wait_for(
+                lambda: self.ended.is_set() or recovery(self._progress, struck) is not None,
+                RECOVERY_SECONDS_MAX,
+            )
 
     @contextmanager
     def _alone(self, server: str | None) -> Generator[None, None, None]:
@@ -158,6 +165,8 @@ class Striker:
         nudge_at = time.monotonic()
         while not (taken := list(self._orders.glob(f"{phase}.*"))):
             now = time.monotonic()
+            if self.ended.is_set():
+                raise NotReachedError("the run was ended")
             if now > until:
                 raise NotReachedError(f"no process came into it within {seconds_max:.0f} s")
             if phase in AFTER_ASSIGNMENT and now >= nudge_at:
