@@ -78,7 +78,7 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with of("refused", there) as client:
         said = client.put("/notifications", json=wanted)
-        assert (said.status_code, said.json()["code"], said.json()["pointer"]) == (
+        assert (said.status_code, said.json()["code"], said.json().get("pointer")) == (
             422,
             "invalid_data",
             pointer,
@@ -107,7 +107,7 @@ def test_an_endpoint_inside_the_network_is_refused(there: Deployment) -> None:
     with of("inside", there) as client:
         for url in ("http://hooks.example.com/", "https://2130706438/", "https://[::ffff:10.0.0.1]/"):
             said = client.post("/notifications/webhooks", json={"url": url})
-            assert (said.status_code, said.json()["pointer"]) == (422, "/url"), url
+            assert (said.status_code, said.json().get("pointer")) == (422, "/url"), url
 
 
 def test_reading_and_changing_are_two_scopes_and_other_accounts_are_closed(there: Deployment) -> None:
