@@ -10,8 +10,8 @@ from tests.bench.core_cost import CORE_QUICK, measure_core
 from tests.bench.gateway import BESIDE, CALLS, GATEWAY_QUICK
 from tests.bench.gateway import measure as measure_gateway
 from tests.bench.holds.asking import Asked, Kept
-from tests.bench.holds.report import hold_rows
-from tests.bench.holds.run import HOLDS_QUICK, SCENARIOS
+from tests.bench.holds.report import HoldsReport, hold_rows
+from tests.bench.holds.run import HOLDS_QUICK, PERCENTILES, SCENARIOS, Measured
 from tests.bench.holds.run import measure as measure_holds
 from tests.bench.holds.stages import STAGES, percentile, stages
 from tests.bench.latency.report import latency_rows
@@ -108,6 +108,12 @@ def test_every_scenario_of_holds_runs_and_each_hold_is_taken_apart(
             *(run[stage] for stage in STAGES if stage not in {"round_trip", "acknowledged"}), strict=True
         )
         assert [sum(each) for each in parts] == pytest.approx(run["round_trip"])
+
+
+def test_a_report_of_waiting_says_what_was_measured() -> None:
+    measured = Measured(scenario=SCENARIOS[0], runs=[dict.fromkeys(STAGES, (1.0,))], is_judged=True)
+    report = HoldsReport(machine={}, plan=HOLDS_QUICK, measured=[measured])
+    assert len(report.as_json()["lines"]) == len(STAGES) * len(PERCENTILES)
 
 
 def test_a_hold_belongs_to_the_poll_and_the_batch_that_took_its_offset() -> None:

@@ -34,7 +34,7 @@ Plan = TypeVar("Plan", bound=TimesPlan)
 Measured = TypeVar("Measured", bound=WithLines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # Python 3.11 cannot make a generic one that has slots and is frozen.
 class TimesReport(Generic[Plan, Measured]):
     """The result of one bench of waiting."""
 
