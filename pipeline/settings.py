@@ -84,7 +84,8 @@ class SinkSettings(_Group):
     batch_rows_max: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_bytes_max: int = Field(default=8_000_000, ge=1_000_000)
     """Of one topic and partition. The sink holds up to twice this, times the topics it stores, times its partitions."""
-    batch_age_ms_max: int = Field(default=250, ge=1)
+    batch_age_ms_max: int = Field(default=500, ge=1)
+    """From one block of a partition to the next, while records come: ClickHouse makes parts of each and merges them."""
     session_timeout_ms: int = Field(default=6000, ge=1000)
     heartbeat_interval_ms: int = Field(default=1000, ge=100)
     fence_timeout_seconds: int = Field(default=30, ge=1)

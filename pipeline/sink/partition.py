@@ -5,6 +5,7 @@ exactly as it was written. Then: write the next plan, insert it, and so on. Neve
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from pipeline import tracing
 from pipeline.client.origin import now
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
-from pipeline.sink.plan import BlockLimits, Buffer, is_covered, next_plan, settled
+from pipeline.sink.plan import BlockLimits, Buffer, is_covered, is_due, next_plan, settled
 from pipeline.sink.plan_log import PlanLog
 from pipeline.telemetry import APPEND_TO_CLICKHOUSE
 from schemas.sink_plan import SinkPlan
@@ -65,6 +66,7 @@ class SinkPartition:
         self._work: Future[None] | None = None
         self._given_up = threading.Event()
         self._waiting_since: float | None = None
+        self._cut_at = -math.inf
         self._oldest_ms: dict[str, int] = {}
         self._ends_ms: dict[str, int] = {}
         self._traced: deque[tuple[str, int, Sequence[tuple[str, bytes | None]]]] = deque()
@@ -111,6 +113,7 @@ class SinkPartition:
                 plan, self._replay = self._replay, None
                 self._begin(plan, self._take(plan), is_written=True)
         elif self._is_ready(now):
+            self._cut_at = now
             plan = next_plan(self.number, self.buffers, self._topic_ids, self._tools.limits, fill=self._fill)
             self._begin(plan, self._take(plan), is_written=False)
         elif self._is_idle() and (not self._settled or now >= self._renew_at):
@@ -188,9 +191,9 @@ class SinkPartition:
             return False
         if self._waiting_since is None:
             self._waiting_since = now
-        if now - self._waiting_since >= self._tools.age_seconds_max:
+        if any(buffer.is_full(self._tools.limits) for buffer in self.buffers.values()):
             return True
-        return any(buffer.is_full(self._tools.limits) for buffer in self.buffers.values())
+        return is_due(now - self._waiting_since, now - self._cut_at, self._tools.age_seconds_max)
 
     def _is_idle(self) -> bool:
         return all(buffer.at_end and not buffer.rows for buffer in self.buffers.values())

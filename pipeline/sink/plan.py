@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 from schemas.sink_plan import PlannedRange, SinkPlan
 
+GATHER_SECONDS: Final = 0.05
+"""From a block's first record to its cut: what one transaction wrote is read from several topics."""
 MAPPING_VERSION: Final = 1
 """Raise it when the same record becomes another row: old blocks can then be inserted anew beside a rebuild."""
 
@@ -26,6 +28,13 @@ class Row(NamedTuple):
     offset: int
     timestamp_ms: int
     value: bytes
+
+
+def is_due(waiting_seconds: float, seconds_since_cut: float, age_seconds_max: float) -> bool:
+    """Whether a block is cut that is not full. What comes after a rest is stored at once, a stream of records in blocks
+    that are worth the parts that ClickHouse makes of each."""
+    is_gathered = waiting_seconds >= min(GATHER_SECONDS, age_seconds_max)
+    return is_gathered and seconds_since_cut >= age_seconds_max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

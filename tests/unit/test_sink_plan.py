@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sink.plan import BlockLimits, Buffer, block_token, is_covered, month_of, next_plan, settled
+from pipeline.sink.plan import (
+    GATHER_SECONDS,
+    BlockLimits,
+    Buffer,
+    block_token,
+    is_covered,
+    is_due,
+    month_of,
+    next_plan,
+    settled,
+)
 from schemas.sink_plan import PlannedRange, SinkPlan
 
 LIMITS = BlockLimits(rows_max=3, bytes_max=100)
@@ -32,6 +42,26 @@ def test_a_block_takes_all_that_was_read_when_no_limit_is_reached() -> None:
     assert not read.is_full(LIMITS)
     assert read.take(3) == [b"a", b"b"]
     assert (read.first, read.bytes_held, len(read.rows)) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("waiting_seconds", "seconds_since_cut", "due"),
+    [
+        (GATHER_SECONDS / 2, 60, False),
+        (GATHER_SECONDS, 60, True),
+        (GATHER_SECONDS, 0.4, False),
+        (0.4, 0.5, True),
+    ],
+    ids=["half a transaction", "after a rest", "in a stream", "in a stream, as old as may be"],
+)
+def test_when_a_block_is_due_that_is_not_full(
+    waiting_seconds: float, seconds_since_cut: float, *, due: bool
+) -> None:
+    assert is_due(waiting_seconds, seconds_since_cut, age_seconds_max=0.5) is due
+
+
+def test_a_short_age_leaves_no_time_to_gather() -> None:
+    assert is_due(0.02, 0.02, age_seconds_max=0.02)
 
 
 def test_a_block_ends_before_the_row_that_would_be_one_too_many() -> None:
