@@ -1,6 +1,7 @@
 #!/bin/sh
 # Compile the locks from pyproject.toml: run.txt (the product and its local stack), dev.txt (the same and the tools),
-# image.txt (what the container image runs: no local stack, but traces) and build.txt (what makes the wheel for it).
+# image.txt (what the container image runs: no local stack, but traces), build.txt (what makes the wheel for it) and
+# peers.txt (what the bench measures beside us, and wants other versions than we do).
 # Needs uv on PATH. The result installs with plain pip: see deploy/setup.py.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -10,3 +11,5 @@ compile --extra run --extra local --extra serve --extra example --extra otel --g
 compile --extra run --extra serve --extra otel -c deploy/lock/run.txt -o deploy/lock/image.txt
 uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
   --group build -c deploy/lock/run.txt -o deploy/lock/build.txt
+uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+  --group peers -o deploy/lock/peers.txt

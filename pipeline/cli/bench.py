@@ -69,7 +69,7 @@ def bench(
 def _harness() -> Any:  # noqa: ANN401  (a module that the package must not know)
     """The bench measures programs that are no part of the product, so it lives with the tests."""
     try:
-        return importlib.import_module("tests.bench")
+        return importlib.import_module("tests.bench.subjects")
     except ModuleNotFoundError as error:
         if error.name not in {"tests", "tests.bench", "psutil"}:
             raise

@@ -72,17 +72,27 @@ class ProgramFailedError(Exception):
     """A measured program ended, or did not finish."""
 
 
-def run_and_watch(command: Sequence[str], settings: Settings, *, records: int, warm_up: int) -> Speed:
+def run_and_watch(
+    command: Sequence[str], settings: Settings, *, records: int, warm_up: int, python: str = sys.executable
+) -> Speed:
     """Run a program until it has committed an outcome for every record, then end it."""
-    return speed_of(looks_at(command, settings, records=records), records=records, warm_up=warm_up)
+    looks = looks_at(command, settings, records=records, python=python)
+    return speed_of(looks, records=records, warm_up=warm_up)
 
 
-def looks_at(command: Sequence[str], settings: Settings, *, records: int, processes: int = 1) -> list[Look]:
+def looks_at(
+    command: Sequence[str],
+    settings: Settings,
+    *,
+    records: int,
+    processes: int = 1,
+    python: str = sys.executable,
+) -> list[Look]:
     """As `run_and_watch`, by so many processes side by side: every look that was taken."""
     told = committed(settings.kafka)
     log = settings.home / "program.log"
     with log.open("wb") as output:
-        running = [_started(command, settings, output) for _ in range(processes)]
+        running = [_started([python, *command], settings, output) for _ in range(processes)]
     try:
         return _watch(running, told, records)
     except ProgramFailedError as error:
@@ -101,7 +111,7 @@ def looks_at(command: Sequence[str], settings: Settings, *, records: int, proces
 
 def _started(command: Sequence[str], settings: Settings, output: IO[bytes]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, *command],
+        command,
         env=child_environment(settings),
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import orjson
@@ -50,11 +51,16 @@ class KafkaProgram:
     command: Sequence[str]
     """Python's arguments."""
     is_slow: bool = False
+    python: str = sys.executable
 
     def run(self, workload: Workload, number: int) -> Run:
         settings = begin_run(workload, f"{self.name}-{number}")
         speed = run_and_watch(
-            self.command, settings, records=workload.records, warm_up=workload.warm_up_records
+            self.command,
+            settings,
+            records=workload.records,
+            warm_up=workload.warm_up_records,
+            python=self.python,
         )
         return Run(speed=speed, results=written(settings))
 
@@ -107,5 +113,13 @@ PLAIN_FAUST: Final = KafkaProgram(
     command=("-m", "tests.bench.peers.plain_faust", "worker", "--without-web", "-l", "warning"),
     is_slow=True,
 )
+QUIX: Final = KafkaProgram(
+    name="quix",
+    title="Quix Streams, exactly once",
+    command=("-m", "tests.bench.peers.quix"),
+    python=str(SOURCE_TREE / ".venv-peers" / "bin" / "python"),
+)
+"""In an environment of its own, which `deploy/lock/peers.txt` makes; left out where there is none."""
 CORE_ALONE: Final = CoreAlone()
-PROGRAMS: Final[Sequence[Program]] = (WORKER, BARE_LOOP, PLAIN_FAUST, CORE_ALONE)
+PEERS: Final[Sequence[Program]] = (QUIX,) if Path(QUIX.python).exists() else ()
+PROGRAMS: Final[Sequence[Program]] = (WORKER, BARE_LOOP, *PEERS, PLAIN_FAUST, CORE_ALONE)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.settings import ClickHouseSettings
-from tests.bench.programs import BARE_LOOP, CORE_ALONE, PLAIN_FAUST, PROGRAMS, WORKER, Program, Run
+from tests.bench.programs import BARE_LOOP, CORE_ALONE, PLAIN_FAUST, PROGRAMS, QUIX, WORKER, Program, Run
 from tests.bench.report import Line, Report
 from tests.bench.results import Results
 from tests.bench.workload import Workload, publish
 from tests.stack import clickhouse_server, kafka_server
 
-WORKER_TO_BARE_LOOP: Final = 0.8
-WORKER_TO_PLAIN_FAUST: Final = 10.0
+WORKER_TO_BARE_LOOP: Final = 0.9
+WORKER_TO_PLAIN_FAUST: Final = 15.0
+WORKER_TO_QUIX: Final = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +146,7 @@ def _lines(rounds: list[dict[str, Run]], *, is_judged: bool) -> list[Line]:
     return [
         *speeds,
         _ratio(rounds, BARE_LOOP, WORKER_TO_BARE_LOOP),
+        *([_ratio(rounds, QUIX, WORKER_TO_QUIX)] if QUIX in PROGRAMS else []),
         _ratio(rounds, PLAIN_FAUST, WORKER_TO_PLAIN_FAUST),
         *costs,
     ]

@@ -17,13 +17,16 @@ from tests.bench.holds.run import HOLDS_QUICK, HoldsPlan
 from tests.bench.holds.start import run_holds
 from tests.bench.latency.report import latency_footnote, latency_rows, run_latency
 from tests.bench.latency.run import LATENCY_QUICK, LatencyPlan
+from tests.bench.measure import ProgramFailedError
 from tests.bench.queries.report import QUERY_COLUMNS, query_footnote, query_rows
 from tests.bench.queries.run import QUERIES_QUICK, QueriesPlan, run_queries
 from tests.bench.report import COLUMNS, Report, footnote, machine_note, rows
-from tests.bench.run import QUICK, BenchPlan, run_bench
+from tests.bench.run import QUICK, BenchPlan, ResultsDifferError, run_bench
 from tests.bench.scaling import SCALING_QUICK, ScalingPlan, run_scaling
 from tests.bench.sink_speed import SINK_QUICK, SinkPlan, run_sink
 from tests.bench.times import TIMES_COLUMNS
+
+__all__ = ["Options", "ProgramFailedError", "ResultsDifferError", "Told", "run_subject"]
 
 Say = Callable[[str], None]
 
