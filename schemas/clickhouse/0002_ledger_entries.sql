@@ -1,4 +1,5 @@
 -- One row for each signed change of an account's credits. The sum of an account's entries is its posted balance.
+-- Marks are dense for the sake of one account's page, as those of metered_records.
 CREATE TABLE IF NOT EXISTS ledger_entries
 (
     account_id    String                      COMMENT 'Whose credits',
@@ -23,6 +24,7 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(accepted_at)
 ORDER BY (account_id, entry_seq)
 SETTINGS
+    index_granularity = 1024,
     non_replicated_deduplication_window = 50000,
     replicated_deduplication_window = 50000,
     replicated_deduplication_window_seconds = 604800
