@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -69,13 +69,12 @@ class GatewayPlan:
     warm_up_seconds: float = 3
     """Of them, at their beginning, and not measured."""
     accounts: int = 5000
-    scale: float = 1.0
-    """Of all rates."""
+    beside: Mapping[str, float] = field(default_factory=lambda: BESIDE)
     is_judged: bool = False
     """No figure was promised: what it shows is the way's length, beside `bench holds`, which has no HTTP."""
 
 
-GATEWAY_QUICK: Final = GatewayPlan(runs=1, seconds=2, warm_up_seconds=0.5, accounts=50, scale=0.4)
+GATEWAY_QUICK: Final = GatewayPlan(runs=1, seconds=2, warm_up_seconds=0.5, accounts=50, beside={"beside": 20})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +121,14 @@ def measure(
 ) -> list[MeasuredCalls]:
     """Every load, one run after the other. Databases are named after `clickhouse.database`."""
     measured: list[MeasuredCalls] = []
-    for name, usage_per_second in BESIDE.items():
+    for name, usage_per_second in plan.beside.items():
         title = f"{ASKED} over HTTP" + (
             f", {usage_per_second:g} events/s to Kafka" if usage_per_second else ""
         )
         runs: list[Mapping[str, Sequence[float]]] = []
         for number in range(1, plan.runs + 1):
             settings = _deployment(kafka, clickhouse, directory, f"{name}-{number}")
-            runs.append(_run(settings, plan, usage_per_second * plan.scale))
+            runs.append(_run(settings, plan, usage_per_second))
             told = "; ".join(
                 f"{call} p50 {percentile(taken, 0.5):.1f} ms, p99 {percentile(taken, 0.99):.1f} ms"
                 for call, taken in runs[-1].items()
@@ -189,7 +188,7 @@ async def _ask_often(
     taken: list[float],
 ) -> None:
     """Each request at its instant, however slow the answers are."""
-    call, rate = CALLS[name], CALLS[name].per_second * plan.scale
+    call, rate = CALLS[name], CALLS[name].per_second
 
     async def ask(number: int, due: float) -> None:
         path, body, headers = _request(name, call.events, accounts, number)

@@ -82,7 +82,7 @@ class HoldsPlan:
 
 
 HOLDS_QUICK: Final = HoldsPlan(
-    runs=1, seconds=2, warm_up_seconds=0.5, accounts=50, scale=0.01, is_judged=False
+    runs=1, scenarios=SCENARIOS[1:], seconds=2, warm_up_seconds=0.5, accounts=50, scale=0.01, is_judged=False
 )
 
 
