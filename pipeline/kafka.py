@@ -189,12 +189,14 @@ def list_offsets(
     which: Literal["earliest", "latest"],
     *,
     timeout_seconds: float,
+    uncommitted: bool = False,
 ) -> dict[tuple[str, int], int]:
-    """Where partitions begin or end, all in one question; the end as a read-committed reader sees it."""
+    """Where partitions begin or end, all in one question; the end as a read-committed reader sees it, or with what is
+    not committed."""
     spec: OffsetSpec = OffsetSpec.earliest() if which == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
     answers = client.list_offsets(
         {place: spec for place in places},  # noqa: C420  (fromkeys loses the value's type)
-        isolation_level=IsolationLevel.READ_COMMITTED,
+        isolation_level=IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED,
         request_timeout=timeout_seconds,
     )
     return {

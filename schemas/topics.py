@@ -28,6 +28,18 @@ NOTIFICATION_SETTINGS: Final = "metering.notification-settings.v1"
 NOTIFICATION_REQUESTS: Final = "metering.notification-requests.v1"
 ADMIN_ACTIONS: Final = "metering.admin-actions.v1"
 
+BATCH_OUTPUTS: Final = (
+    METERED_RECORDS,
+    LEDGER_ENTRIES,
+    ACCOUNT_BALANCES,
+    ACCOUNT_STATEMENTS,
+    ACCOUNT_ALERTS,
+    TOPUP_ORDERS,
+    COMMAND_RESULTS,
+    DEAD_LETTERS,
+)
+"""What a worker says of a batch, beside the identities and the changelog: each record names its cause by `offset`."""
+
 RECORD_BYTES_MAX: Final = 4_194_304
 """Largest record on a topic that repeats producers' bytes (base64 grows them by a third)."""
 

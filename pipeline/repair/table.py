@@ -30,30 +30,8 @@ from pipeline.state import (
 )
 from pipeline.stream.fencing import fence
 from pipeline.stream.past import read_past
-from schemas.topics import (
-    ACCOUNT_ALERTS,
-    ACCOUNT_BALANCES,
-    ACCOUNT_EVENTS,
-    ACCOUNT_STATEMENTS,
-    COMMAND_RESULTS,
-    DEAD_LETTERS,
-    IDENTITIES,
-    LEDGER_ENTRIES,
-    METERED_RECORDS,
-    TOPUP_ORDERS,
-    changelog,
-)
+from schemas.topics import ACCOUNT_EVENTS, BATCH_OUTPUTS, IDENTITIES, changelog
 
-OUTCOMES: Final = (
-    METERED_RECORDS,
-    LEDGER_ENTRIES,
-    ACCOUNT_BALANCES,
-    ACCOUNT_STATEMENTS,
-    ACCOUNT_ALERTS,
-    TOPUP_ORDERS,
-    COMMAND_RESULTS,
-    DEAD_LETTERS,
-)
 SLICE_RECORDS: Final = 1000
 ROWS_PER_TRANSACTION: Final = 20_000
 """The cursor is in the last one: a worker that meets less refuses it by its digest."""
@@ -78,7 +56,7 @@ def rebuild_table(settings: Settings, partition: int, directory: Path | None) ->
     producer = fence(settings, partition)
     with closing(Log(settings.kafka)) as log:
         begun = _beginning(log, settings, core, partition, directory)
-        ends = 1 + max(log.last_cause(topic, partition, before=_EVERYTHING) for topic in OUTCOMES)
+        ends = 1 + max(log.last_cause(topic, partition, before=_EVERYTHING) for topic in BATCH_OUTPUTS)
         ends = max(ends, begun.cursor.next_offset)  # Only ticks since, which said nothing.
         made = _folded(log, settings, core, begun, ends)
         stale = {

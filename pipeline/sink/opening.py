@@ -12,7 +12,7 @@ from pipeline.kafka import AdminClient, TopicPartition, admin, list_offsets, top
 from pipeline.settings import Settings
 from pipeline.sink.partition import SinkPartition, Tools
 from pipeline.sink.plan import Buffer
-from pipeline.sink.plan_log import PlanLog, newest_plan
+from pipeline.sink.plan_log import PlanLog
 from schemas.sink_plan import SinkPlan
 from schemas.topics import SINK_PLANS
 
@@ -43,7 +43,7 @@ def open_partitions(
     with ThreadPoolExecutor(len(numbers)) as pool:
 
         def opened(number: int) -> SinkPartition:
-            return _open(settings, broker, logs, number, tools)
+            return _open(settings, logs, number, tools)
 
         return {partition.number: partition for partition in pool.map(opened, numbers)}
 
@@ -59,17 +59,11 @@ def _ask(settings: Settings, broker: AdminClient, topics: Sequence[str], numbers
     )
 
 
-def _open(settings: Settings, broker: AdminClient, logs: _Logs, number: int, tools: Tools) -> SinkPartition:
+def _open(settings: Settings, logs: _Logs, number: int, tools: Tools) -> SinkPartition:
     log = PlanLog(settings, number)
-    # After the fence: only now is the end of the plans their end.
-    place = TopicPartition(logs.plans_topic, number)
-    ends = list_offsets(broker, [place], "latest", timeout_seconds=REQUEST_TIMEOUT_SECONDS)
-    plan = newest_plan(
-        settings,
-        number,
-        begins=logs.begins[logs.plans_topic, number],
-        ends=ends[logs.plans_topic, number],
-    )
+    plan = log.newest(
+        begins=logs.begins[logs.plans_topic, number]
+    )  # After the fence: only now there is a newest.
     return SinkPartition(
         number,
         log=log,

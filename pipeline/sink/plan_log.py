@@ -15,7 +15,9 @@ from pipeline.kafka import (
     KafkaError,
     Producer,
     TopicPartition,
+    admin,
     consumer,
+    list_offsets,
     producer,
     topic_name,
 )
@@ -45,6 +47,29 @@ class PlanLog:
         reached(Phase.SINK_FENCING, partition)
         self._producer.init_transactions(settings.sink.fence_timeout_seconds)
 
+    def newest(self, *, begins: int) -> SinkPlan | None:
+        """The newest plan, or None when this partition never had one. `begins` is where the topic begins.
+
+        A plan whose transaction hangs (`stream.settling` says how that comes) counts: its blocks may be stored. It is
+        written again, which makes it the newest for every reader.
+        """
+        broker, place = admin(self._settings.kafka), TopicPartition(self._topic, self._partition)
+
+        def end(*, uncommitted: bool) -> int:
+            seconds = READ_TIMEOUT_SECONDS
+            (offset,) = list_offsets(
+                broker, [place], "latest", timeout_seconds=seconds, uncommitted=uncommitted
+            ).values()
+            return offset
+
+        committed, written = end(uncommitted=False), end(uncommitted=True)
+        if committed == written:
+            return newest_plan(self._settings, self._partition, begins=begins, ends=committed)
+        plan = newest_plan(self._settings, self._partition, begins=begins, ends=written, uncommitted=True)
+        if plan is not None:
+            self.write(plan)
+        return plan
+
     def write(self, plan: SinkPlan) -> None:
         """Make `plan` the newest. Any error is raised: whether it was written is then not known."""
         self._producer.begin_transaction()
@@ -57,8 +82,10 @@ class PlanLog:
         self._producer.commit_transaction(self._settings.sink.plan_timeout_seconds)
 
 
-def newest_plan(settings: Settings, partition: int, *, begins: int, ends: int) -> SinkPlan | None:
-    """The newest plan that was committed, or None when this partition never had one.
+def newest_plan(
+    settings: Settings, partition: int, *, begins: int, ends: int, uncommitted: bool = False
+) -> SinkPlan | None:
+    """The newest plan that was committed, or written at all, or None when this partition never had one.
 
     `begins` and `ends` are the topic's; to be the newest for good, `ends` is asked for after the fence.
     """
@@ -68,6 +95,7 @@ def newest_plan(settings: Settings, partition: int, *, begins: int, ends: int) -
         "enable.partition.eof": True,
         # The end is answered after this long; the group waits for it.
         "fetch.wait.max.ms": 10,
+        "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
     }
     reach = TAIL_OFFSETS
     with closing(consumer(settings.kafka, **options)) as reader:

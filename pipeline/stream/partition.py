@@ -30,6 +30,7 @@ from pipeline.stream.loading import Loader
 from pipeline.stream.measure import measured, tell_dead_letters
 from pipeline.stream.memory import PartitionMemory
 from pipeline.stream.past import read_past
+from pipeline.stream.settling import settle
 from pipeline.stream.transaction import Transaction
 from pipeline.tracing import Traces, of_batch
 
@@ -105,7 +106,9 @@ class PartitionMeter:
         producer = fence(settings, self.partition)
         _steps.debug("fenced %d 0", self.partition)
         loader = Loader(settings, self._shared.core, self.partition, self._given_up, self._shared.compactor)
-        return Transaction(settings, self.partition, producer), loader.load()
+        memory = loader.load()
+        settle(settings, producer, self.partition, memory.cursor, self._given_up)
+        return Transaction(settings, self.partition, producer), memory
 
     def abandon(self) -> None:
         """Start no further batch; a load that is under way ends soon."""

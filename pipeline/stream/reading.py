@@ -1,12 +1,13 @@
-"""Reads what is committed in one partition of our topics, from somewhere to the end that it has now.
+"""Reads one partition of our topics, from somewhere to the end that it has now: what is committed, unless all of it
+is asked for.
 
 For a partition that is fenced: nobody else writes to it any more, so its end stays where it is.
 """
 
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 from pipeline.kafka import (
     KafkaError,
@@ -16,6 +17,7 @@ from pipeline.kafka import (
     admin,
     consumer,
     drain,
+    list_offsets,
     topic_id,
     topic_name,
 )
@@ -29,6 +31,8 @@ END_WAIT_MS: Final = 10
 """How long the broker holds a fetch that finds nothing. With librdkafka's 500 an empty partition took 4 s to load."""
 REQUEST_SECONDS_MAX: Final = 30
 
+T = TypeVar("T")
+
 
 class LoadAbandonedError(Exception):
     """The partition was taken away while it was being loaded."""
@@ -37,13 +41,17 @@ class LoadAbandonedError(Exception):
 class PartitionReader:
     """`abandoned` is set when nobody wants the result any more. `close` it."""
 
-    def __init__(self, settings: Settings, partition: int, abandoned: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, partition: int, abandoned: threading.Event, *, uncommitted: bool = False
+    ) -> None:
         self.partition = partition
         self._settings = settings
         self._abandoned = abandoned
         self._deadline = time.monotonic() + settings.worker.load_timeout_seconds
         # The end is known when a fetch finds nothing, and every question waits for the fetch that is under way.
         options: dict[str, Any] = {"enable.partition.eof": True, "fetch.wait.max.ms": END_WAIT_MS}
+        if uncommitted:
+            options["isolation.level"] = "read_uncommitted"
         self._consumer = consumer(settings.kafka, **options)
         self._admin = admin(settings.kafka)
 
@@ -60,20 +68,34 @@ class PartitionReader:
         return topic_id(self._admin, self.topic(name), timeout_seconds=REQUEST_SECONDS_MAX)
 
     def bounds(self, name: str) -> tuple[int, int]:
-        """The first offset, and the one after the last that is committed. A leader that moves is asked again."""
+        """The first offset, and the one after the last that is committed."""
+        low, high = self._asked(
+            lambda: self._consumer.get_watermark_offsets(self._place(name), timeout=REQUEST_SECONDS_MAX)
+        )
+        return int(low), int(high)
+
+    def ends(self, names: Iterable[str], *, uncommitted: bool = False) -> dict[str, int]:
+        """Where these topics end, all in one question: at what is committed, or at what is written."""
+        places = {self.topic(name): name for name in names}
+        asked = [TopicPartition(topic, self.partition) for topic in places]
+        answers = self._asked(
+            lambda: list_offsets(
+                self._admin, asked, "latest", timeout_seconds=REQUEST_SECONDS_MAX, uncommitted=uncommitted
+            )
+        )
+        return {places[topic]: offset for (topic, _), offset in answers.items()}
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """The answer; a leader that moves is asked again."""
         give_up_at = time.monotonic() + REQUEST_SECONDS_MAX
         while True:
             self._check_wanted()
             try:
-                low, high = self._consumer.get_watermark_offsets(
-                    self._place(name), timeout=REQUEST_SECONDS_MAX
-                )
+                return question()
             except KafkaException:
                 if time.monotonic() > give_up_at:
                     raise
                 time.sleep(READ_WAIT_SECONDS)
-            else:
-                return int(low), int(high)
 
     def offset_at(self, name: str, since_ms: int, high: int) -> int:
         """The first record with this timestamp or a later one; `high` where there is none."""
@@ -82,7 +104,7 @@ class PartitionReader:
         return answer.offset if answer.offset >= 0 else high
 
     def read(self, name: str, start: int, high: int) -> Iterator[Message]:
-        """Every committed record in [start, high), in order."""
+        """Every record in [start, high), in order."""
         if start >= high:
             return
         self._consumer.assign([self._place(name, start)])

@@ -11,7 +11,14 @@ from pipeline.metering import Folded
 from pipeline.settings import Settings
 from pipeline.state import CURSOR_KEY, encode_cursor, pack_identities
 from pipeline.tracing import NO_TRACES, Traces
-from schemas.topics import COMMAND_RESULTS, DEAD_LETTERS, IDENTITIES, METERED_RECORDS, changelog, topics
+from schemas.topics import (
+    BATCH_OUTPUTS,
+    COMMAND_RESULTS,
+    DEAD_LETTERS,
+    IDENTITIES,
+    METERED_RECORDS,
+    changelog,
+)
 
 IDENTITIES_PER_RECORD_MAX: Final = 20_000
 """One packed record: 49 bytes each, so just under 1 MB, a quarter of what the topic takes."""
@@ -34,8 +41,8 @@ class Transaction:
         self._changelog = changelog(worker.app_id)
         self._position = 0
         self._commit_seconds_max = worker.commit_timeout_seconds
-        deployed = topics(worker.app_id, hot_window_hours=settings.rules.hot_window_hours)
-        self._names = {topic.name: topic_name(settings.kafka, topic.name) for topic in deployed}
+        written = (*BATCH_OUTPUTS, IDENTITIES, self._changelog)
+        self._names = {name: topic_name(settings.kafka, name) for name in written}
 
     def commit(self, folded: Folded, traces: Traces = NO_TRACES) -> int:
         """Blocks until the batch is durable; returns a position of the changelog up to which all is known that this

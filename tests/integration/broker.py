@@ -1,10 +1,12 @@
 """A broker of a test's own, that it may stop, start and put to sleep."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pipeline.local.child import Child, Group
 from pipeline.local.jars import ensure_jars
@@ -12,6 +14,8 @@ from pipeline.local.kafka_server import KafkaPorts, is_ready, kafka_program
 from pipeline.local.ports import free_port
 from pipeline.settings import KafkaSettings, Settings, child_environment
 from tests.stack import START_SECONDS_MAX, wait_until
+
+TRANSACTIONS: Final = "__transaction_state-*"
 
 
 class Broker:
@@ -21,6 +25,8 @@ class Broker:
         ports = KafkaPorts(broker=free_port(), controller=free_port())
         self.settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{ports.broker}")
         self._log = directory / "kafka.log"
+        self._data = directory / "kafka" / "data"
+        self._remembered = directory / "remembered"
         environment = child_environment(Settings(home=directory))
         self._program = kafka_program(directory / "kafka", ports, environment, jars=ensure_jars())
         self._group = Group(lock_file)
@@ -48,6 +54,17 @@ class Broker:
 
     def wake(self) -> None:
         self._send(signal.SIGCONT)
+
+    def remember_transactions(self) -> None:
+        """Keep what the coordinator of transactions has on disk, while the broker is stopped."""
+        for log in self._data.glob(TRANSACTIONS):
+            shutil.copytree(log, self._remembered / log.name)
+
+    def forget_transactions(self) -> None:
+        """Give the coordinator that back: what was in the logs since then gets no marker, ever. As KAFKA-20734 does."""
+        for log in self._data.glob(TRANSACTIONS):
+            shutil.rmtree(log)
+            shutil.copytree(self._remembered / log.name, log)
 
     def _send(self, number: signal.Signals) -> None:
         assert self._child is not None
