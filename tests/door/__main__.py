@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 from tests.door.run import Plan, run
 
@@ -27,8 +28,8 @@ def main() -> int:
         outage_by=given.outage_by,
     )
     began = time.monotonic()
-    with TemporaryDirectory(prefix="creditstream-door-", ignore_cleanup_errors=True) as directory:
-        verdict = run(plan, Path(directory), lambda line: say(f"{time.monotonic() - began:6.1f} s  {line}"))
+    directory = Path(mkdtemp(prefix="creditstream-door-"))
+    verdict = run(plan, directory, lambda line: say(f"{time.monotonic() - began:6.1f} s  {line}"))
     for name, figure in verdict.counts.items():
         say(f"{figure:>9}  {name}")
     if given.report is not None:
@@ -36,7 +37,11 @@ def main() -> int:
         given.report.write_text(json.dumps(found, indent=2))
     for what, names in verdict.faults.items():
         say(f"{what}: {', '.join(names)}")
-    return 1 if verdict.faults else 0
+    if verdict.faults:
+        say(f"All of it is kept in {directory}")
+        return 1
+    shutil.rmtree(directory, ignore_errors=True)
+    return 0
 
 
 def say(line: str) -> None:
