@@ -6,8 +6,9 @@ language, is one more `KafkaProgram`.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,7 @@ import orjson
 
 from pipeline.settings import child_environment
 from tests.bench.measure import RUN_SECONDS_MAX, SOURCE_TREE, ProgramFailedError, Speed, run_and_watch
-from tests.bench.results import Results, written
+from tests.bench.results import Charges, Results, charges, written
 from tests.bench.workload import Workload, begin_run
 
 
@@ -24,7 +25,7 @@ class Run:
     """One run of one program."""
 
     speed: Speed
-    results: Results
+    results: Results | Charges
 
 
 class Program(Protocol):
@@ -40,6 +41,9 @@ class Program(Protocol):
         ...
 
     def run(self, workload: Workload, number: int) -> Run: ...
+    def expected(self, folding: Mapping[str, Any]) -> Results | Charges:
+        """What it must have written, by the core's own word: `core_alone.Folding`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,9 @@ class KafkaProgram:
     """Python's arguments."""
     is_slow: bool = False
     python: str = sys.executable
+    """The interpreter, or another program that takes `command`."""
+    has_own_core: bool = False
+    """Whether its rules are written anew: then the bytes of its receipts are its own, and charges are compared."""
 
     def run(self, workload: Workload, number: int) -> Run:
         settings = begin_run(workload, f"{self.name}-{number}")
@@ -62,7 +69,12 @@ class KafkaProgram:
             warm_up=workload.warm_up_records,
             python=self.python,
         )
-        return Run(speed=speed, results=written(settings))
+        return Run(speed=speed, results=charges(settings) if self.has_own_core else written(settings))
+
+    def expected(self, folding: Mapping[str, Any]) -> Results | Charges:
+        if not self.has_own_core:
+            return Results(**folding["results"])
+        return Charges(outcomes=folding["outcomes"], credits=Decimal(folding["credits"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +90,10 @@ class CoreAlone:
         speed = Speed(
             events=folding["records"], seconds=folding["seconds"], cpu_seconds=folding["cpu_seconds"]
         )
-        return Run(speed=speed, results=Results(**folding["results"]))
+        return Run(speed=speed, results=self.expected(folding))
+
+    def expected(self, folding: Mapping[str, Any]) -> Results:
+        return Results(**folding["results"])
 
     def fold(self, workload: Workload, app_id: str) -> dict[str, Any]:
         """`Folding`, as the process told it."""
@@ -120,6 +135,22 @@ QUIX: Final = KafkaProgram(
     python=str(SOURCE_TREE / ".venv-peers" / "bin" / "python"),
 )
 """In an environment of its own, which `deploy/lock/peers.txt` makes; left out where there is none."""
+_STREAMS: Final = SOURCE_TREE / "tests" / "bench" / "peers" / "kafka_streams" / "target"
+KAFKA_STREAMS: Final = KafkaProgram(
+    name="kafka-streams",
+    title="Kafka Streams (Java), exactly once, rules in Java",
+    command=(
+        *("-Xmx1g", "-cp", f"{_STREAMS}/classes:{_STREAMS}/dependency/*"),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        *("StreamsPeer", str(SOURCE_TREE / "schemas")),
+    ),
+    python="java",
+    has_own_core=True,
+)
+"""Compiled by Maven (tests/bench/README.md); left out where it is not."""
 CORE_ALONE: Final = CoreAlone()
-PEERS: Final[Sequence[Program]] = (QUIX,) if Path(QUIX.python).exists() else ()
+PEERS: Final[Sequence[Program]] = (
+    *([QUIX] if Path(QUIX.python).exists() else []),
+    *([KAFKA_STREAMS] if _STREAMS.exists() else []),
+)
 PROGRAMS: Final[Sequence[Program]] = (WORKER, BARE_LOOP, *PEERS, PLAIN_FAUST, CORE_ALONE)

@@ -80,7 +80,8 @@ def footnote(report: Report) -> str:
         ("" if work["is_judged"] else "Too short for speeds: it shows that every program runs.\n")
         + f"{work['events']:,} events of {work['accounts']:,} accounts ({outcomes}), {work['credits']} credits, "
         f"4 partitions, {work['runs']} rounds; slow programs got {work['events_of_slow_programs']:,} events. "
-        "All wrote the same outcomes, entries and account rows.\n" + machine_note(report.machine)
+        "All round this core wrote the same outcomes, entries and account rows; all charged the same.\n"
+        + machine_note(report.machine)
     )
 
 

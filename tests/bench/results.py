@@ -4,10 +4,14 @@ Every outcome and every ledger entry is compared byte for byte, and the newest r
 not: there is one for each batch, and every program cuts its batches as it likes.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Final
+
+import orjson
 
 from pipeline.settings import Settings
 from pipeline.state import DIGEST_MODULUS, RESERVED_KEYS, row_digest
@@ -28,6 +32,14 @@ class Results:
     records_digest: str
     accounts: int
     accounts_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charges:
+    """Of a program that has the rules from nobody: how many events ended how, and what all of them cost."""
+
+    outcomes: dict[str, int]
+    credits: Decimal
 
 
 class Sums:
@@ -59,6 +71,17 @@ class Sums:
             accounts=self._accounts,
             accounts_digest=f"{self._accounts_digest % DIGEST_MODULUS:032x}",
         )
+
+
+def charges(settings: Settings) -> Charges:
+    """What the metered records of this program's run say."""
+    outcomes: Counter[str] = Counter()
+    charged = Decimal(0)
+    for message in read_to_end(settings.kafka, [METERED_RECORDS]):
+        record = orjson.loads(message.value() or b"{}")
+        outcomes[record["outcome"]] += 1
+        charged += Decimal(record["credits"])
+    return Charges(outcomes=dict(outcomes), credits=charged)
 
 
 def written(settings: Settings) -> Results:

@@ -14,15 +14,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.settings import ClickHouseSettings
-from tests.bench.programs import BARE_LOOP, CORE_ALONE, PLAIN_FAUST, PROGRAMS, QUIX, WORKER, Program, Run
+from tests.bench.programs import (
+    BARE_LOOP,
+    CORE_ALONE,
+    KAFKA_STREAMS,
+    PLAIN_FAUST,
+    PROGRAMS,
+    QUIX,
+    WORKER,
+    Program,
+    Run,
+)
 from tests.bench.report import Line, Report
-from tests.bench.results import Results
 from tests.bench.workload import Workload, publish
 from tests.stack import clickhouse_server, kafka_server
 
 WORKER_TO_BARE_LOOP: Final = 0.9
 WORKER_TO_PLAIN_FAUST: Final = 15.0
 WORKER_TO_QUIX: Final = 2.5
+WORKER_TO_KAFKA_STREAMS: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +125,7 @@ def _round(number: int, inputs: Mapping[bool, _Input], say: Callable[[str], None
 
 def _run(program: Program, given: _Input, number: int) -> Run:
     run = program.run(given.workload, number)
-    expected = Results(**given.folding["results"])
+    expected = program.expected(given.folding)
     if run.results != expected:
         raise ResultsDifferError(f"{program.name}: expected {expected}, got {run.results}")
     return run
@@ -147,6 +157,7 @@ def _lines(rounds: list[dict[str, Run]], *, is_judged: bool) -> list[Line]:
         *speeds,
         _ratio(rounds, BARE_LOOP, WORKER_TO_BARE_LOOP),
         *([_ratio(rounds, QUIX, WORKER_TO_QUIX)] if QUIX in PROGRAMS else []),
+        *([_ratio(rounds, KAFKA_STREAMS, WORKER_TO_KAFKA_STREAMS)] if KAFKA_STREAMS in PROGRAMS else []),
         _ratio(rounds, PLAIN_FAUST, WORKER_TO_PLAIN_FAUST),
         *costs,
     ]
