@@ -1,0 +1,307 @@
+"""Whether it stays as it is under load for an hour: memory of every process, and how long balances and rows take.
+
+    python -m tests.bench.soak --minutes 60 --report soak.json
+
+A broker and a ClickHouse of its own; worker, sink, scheduler and reconciler as they ship. First a burst, faster than
+they can follow: what they take a second on this machine. Then usage at half of that. Some events of each second are
+followed one by one; every minute is a line. At the end everything is compared: exit code 6 if anything differs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import psutil
+from pydantic import SecretStr
+
+from pipeline.admin.migrate import migrate
+from pipeline.admin.topics import ensure_topics
+from pipeline.cli.exits import Exit
+from pipeline.clickhouse import open_analyst
+from pipeline.client.events import encode, usage_event
+from pipeline.client.origin import now_text
+from pipeline.kafka import KafkaError, Message, drain, producer, topic_name
+from pipeline.settings import KafkaSettings, Settings, WorkerSettings, child_environment
+from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS
+from tests.bench.holds.run import process, publish_accounts
+from tests.bench.holds.stages import percentile
+from tests.bench.holds.usage_stream import DATA
+from tests.bench.measure import SOURCE_TREE, committed
+from tests.bench.reading import from_the_end
+from tests.bench.run import broker, clickhouse
+from tests.bench.workload import KEY, PARTITIONS, QUIET
+from tests.integration.sinking import sink_environment
+from tests.stack import wait_until
+from tests.stream_workers import write_settings
+
+PROBES_PER_SECOND: Final = 20
+PROBE: Final = "probe"
+"""Account of the events that are followed."""
+ACCOUNTS: Final = 5000
+BURST_RATE: Final = 20_000
+BURST_SECONDS: Final = 15
+HOUR_SECONDS: Final = 300
+"""Of the identity index, so that several of its hours end within the run: what is in memory is the hour that runs."""
+LOOK_SECONDS: Final = 0.1
+MINUTE_SECONDS: Final = 60
+DRAIN_SECONDS_MAX: Final = 600
+READ_RECORDS: Final = 1000
+_STORED: Final = """
+SELECT partition, max(offset) + 1 AS stored FROM metered_records WHERE accepted_at >= now() - INTERVAL 1 HOUR
+GROUP BY partition
+"""
+_COUNT: Final = "SELECT count() FROM metered_records"
+PROCESSES: Final = {
+    "worker": "pipeline worker",
+    "sink": "pipeline sink",
+    "scheduler": "pipeline scheduler",
+    "reconciler": "pipeline reconciler",
+    "kafka": "kafka.Kafka",
+    "clickhouse": "clickhouse",
+}
+"""Name → what its command line contains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """What one minute was like. Milliseconds from when an event was due to be sent; bytes resident."""
+
+    minute: int
+    events: int
+    balance_p50: float
+    balance_p99: float
+    stored_p50: float
+    stored_p99: float
+    memory_bytes: dict[str, int]
+
+
+@dataclass
+class Followed:
+    """Events that are followed one by one, until all that is asked about them is known."""
+
+    due: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    balance_ms: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    stored_ms: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reached(self, into: dict[tuple[int, int], float], partition: int, end: int, at: float) -> None:
+        """All events of the partition before this offset are there by now."""
+        with self.lock:
+            for place, due in self.due.items():
+                if place[0] == partition and place[1] < end and place not in into:
+                    into[place] = (at - due) * 1000
+
+    def take(self, before: float) -> tuple[list[float], list[float]]:
+        """Both times of the events that were due before, which are followed no longer."""
+        with self.lock:
+            places = [place for place, due in self.due.items() if due < before]
+            assert all(place in self.balance_ms and place in self.stored_ms for place in places), (
+                "an event is late by minutes"
+            )
+            for place in places:
+                del self.due[place]
+            return [self.balance_ms.pop(each) for each in places], [
+                self.stored_ms.pop(each) for each in places
+            ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument(
+        "--rate", type=float, help="events a second; half of what the burst shows if not given"
+    )
+    parser.add_argument("--report", type=Path, help="a JSON file, rewritten every minute")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="creditstream-soak-") as name, ExitStack() as running:
+        settings = _deployment(Path(name), running)
+        rate = chosen.rate or _burst(settings) / 2
+        _say(f"{rate:,.0f} events/s for {chosen.minutes} minutes")
+        minutes: list[Minute] = []
+        for minute in _soak(settings, rate, chosen.minutes):
+            minutes.append(minute)
+            _say(_line(minute))
+            if chosen.report is not None:
+                told = {"rate": rate, "minutes": [asdict(each) for each in minutes]}
+                chosen.report.write_text(json.dumps(told, indent=1))
+        return _reconcile(settings)
+
+
+def _deployment(directory: Path, running: ExitStack) -> Settings:
+    servers = running.enter_context(broker(directory))
+    tables = running.enter_context(clickhouse(directory))
+    settings = Settings(
+        home=directory / "home",
+        kafka=KafkaSettings(bootstrap_servers=servers, partitions=PARTITIONS, client_options=QUIET),
+        clickhouse=tables,
+        worker=WorkerSettings(identity_hour_seconds=HOUR_SECONDS),
+        command_key_id=KEY.key_id,
+        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
+    )
+    write_settings(settings)
+    ensure_topics(settings)
+    migrate(settings)
+    for program in ("worker", "sink", "scheduler", "reconciler"):
+        running.enter_context(process(settings, "pipeline", program, **sink_environment(settings)))
+    publish_accounts(settings, [*(f"a{each}" for each in range(ACCOUNTS)), PROBE], [])
+    return settings
+
+
+def _burst(settings: Settings) -> float:
+    """Events a second, from the log into ClickHouse, while there are always more than can be taken."""
+    before = committed(settings.kafka)()
+    _say(f"a burst of {BURST_RATE * BURST_SECONDS:,} events")
+    with closing(open_analyst(settings.clickhouse)) as client:
+
+        def stored() -> int:
+            return int(client.query(_COUNT).result_rows[0][0])
+
+        with _usage(settings, BURST_RATE, BURST_SECONDS):
+            wait_until("the burst has begun", lambda: stored() > 0, DRAIN_SECONDS_MAX)
+            first_at, first = time.monotonic(), stored()
+            wait_until(
+                "the burst is stored",
+                lambda: stored() >= BURST_RATE * (BURST_SECONDS - 1),
+                DRAIN_SECONDS_MAX,
+            )
+            rate = (stored() - first) / (time.monotonic() - first_at)
+    _say(f"{rate:,.0f} events/s at most ({committed(settings.kafka)() - before:,} outcomes with markers)")
+    return rate
+
+
+def _usage(settings: Settings, rate: float, seconds: float) -> Any:
+    return process(settings, "tests.bench.holds.usage_stream", str(rate), str(seconds), str(ACCOUNTS))
+
+
+def _soak(settings: Settings, rate: float, minutes: int) -> Iterator[Minute]:
+    followed, stop = Followed(), threading.Event()
+    threads = [
+        threading.Thread(target=each, args=(settings, followed, stop), daemon=True)
+        for each in (_send_probes, _follow_balances, _follow_rows)
+    ]
+    with (
+        closing(open_analyst(settings.clickhouse)) as client,
+        _usage(settings, rate - PROBES_PER_SECOND, minutes * MINUTE_SECONDS),
+    ):
+        for thread in threads:
+            thread.start()
+        begun, before = time.time(), int(client.query(_COUNT).result_rows[0][0])
+        for minute in range(1, minutes + 1):
+            until = begun + minute * MINUTE_SECONDS
+            time.sleep(
+                max(0.0, until + MINUTE_SECONDS / 6 - time.time())
+            )  # Its last events are there by then.
+            balance, stored = followed.take(until)
+            count = int(client.query(_COUNT).result_rows[0][0])
+            yield Minute(
+                minute=minute,
+                events=count - before,
+                balance_p50=percentile(balance, 0.5),
+                balance_p99=percentile(balance, 0.99),
+                stored_p50=percentile(stored, 0.5),
+                stored_p99=percentile(stored, 0.99),
+                memory_bytes=_memory(),
+            )
+            before = count
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _send_probes(settings: Settings, followed: Followed, stop: threading.Event) -> None:
+    sender, topic = producer(settings.kafka), topic_name(settings.kafka, ACCOUNT_EVENTS)
+    begun, number = time.time(), 0
+    while not stop.is_set():
+        due = begun + number / PROBES_PER_SECOND
+        time.sleep(max(0.0, due - time.time()))
+        event = usage_event(
+            "image_generation", account=PROBE, event_id=f"probe-{number}", source="/soak", time=now_text(),
+            data=DATA,
+        )  # fmt: skip
+        key, value = encode(event)
+        sender.produce(topic, value, key, on_delivery=_noted(followed, due))
+        sender.poll(0)
+        number += 1
+    assert sender.flush(MINUTE_SECONDS) == 0
+
+
+def _noted(followed: Followed, due: float) -> Any:
+    def told(error: KafkaError | None, message: Message) -> None:
+        assert error is None, error
+        with followed.lock:
+            followed.due[message.partition() or 0, message.offset() or 0] = due
+
+    return told
+
+
+def _follow_balances(settings: Settings, followed: Followed, stop: threading.Event) -> None:
+    with closing(from_the_end(settings.kafka, ACCOUNT_BALANCES)) as reader:
+        while not stop.is_set():
+            for message in drain(reader, READ_RECORDS, LOOK_SECONDS):
+                assert message.error() is None, message.error()
+                if message.key() == PROBE.encode():
+                    end = int(orjson.loads(message.value() or b"{}")["offset"]) + 1
+                    followed.reached(followed.balance_ms, message.partition() or 0, end, time.time())
+
+
+def _follow_rows(settings: Settings, followed: Followed, stop: threading.Event) -> None:
+    with closing(open_analyst(settings.clickhouse)) as client:
+        while not stop.wait(LOOK_SECONDS):
+            answer = client.query(_STORED)
+            at = time.time()
+            for partition, end in answer.result_rows:
+                followed.reached(followed.stored_ms, partition, end, at)
+
+
+def _memory() -> dict[str, int]:
+    """Resident bytes of every process, by its name in `PROCESSES`."""
+    resident: defaultdict[str, int] = defaultdict(int)
+    for child in psutil.Process().children(recursive=True):
+        seen = child.as_dict(["cmdline", "memory_info"])  # Without either for one that has ended.
+        command = " ".join(seen["cmdline"] or [])
+        name = next((name for name, part in PROCESSES.items() if part in command), None)
+        if name is not None:
+            resident[name] += seen["memory_info"].rss
+    return dict(resident)
+
+
+def _reconcile(settings: Settings) -> int:
+    _say("comparing everything")
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "reconcile", "--wait", str(DRAIN_SECONDS_MAX)],
+        env=child_environment(settings, **sink_environment(settings)),
+        cwd=SOURCE_TREE,
+        check=False,
+    ).returncode
+
+
+def _line(minute: Minute) -> str:
+    taken = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sorted(minute.memory_bytes.items()))
+    return (
+        f"{minute.minute:>3}  {minute.events:>8,} events  balance p50 {minute.balance_p50:.0f} p99 "
+        f"{minute.balance_p99:.0f} ms  row p50 {minute.stored_p50:.0f} p99 {minute.stored_p99:.0f} ms  MB: {taken}"
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    code = main()
+    assert code in (0, Exit.FINDINGS), f"reconcile ended with code {code}"
+    sys.exit(code)
