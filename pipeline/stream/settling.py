@@ -32,6 +32,9 @@ ABORT_SECONDS_MAX: Final = 30
 TAIL_OFFSETS: Final = 64
 """First guess of how far the last record may stand before the end: markers of transactions have offsets too."""
 
+SAYING: Final = (*BATCH_OUTPUTS, IDENTITIES)
+"""The topics whose records say which record of the log they came of."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ def settle(
 
     Raises RefusedError where it may not be aborted, or does not end by it.
     """
-    topics = (*BATCH_OUTPUTS, IDENTITIES, changelog(settings.worker.app_id))
+    topics = (*SAYING, changelog(settings.worker.app_id))
     with closing(PartitionReader(settings, partition, abandoned)) as reader:
         hanging = _hanging(reader, topics)
         if not hanging:
@@ -84,7 +87,7 @@ def _require_that_none_counts(
 ) -> None:
     """Raises RefusedError if a record that hangs was metered, or one that is committed was not, by the cursor."""
     partition = reader.partition
-    for name in (*BATCH_OUTPUTS, IDENTITIES):
+    for name in SAYING:
         last = _last_cause(reader, name)
         if last is not None and last >= next_offset:
             raise _refused(
@@ -93,17 +96,14 @@ def _require_that_none_counts(
                 f"found a committed record of offset {last} beside a transaction that hangs",
             )
     with closing(PartitionReader(settings, partition, abandoned, uncommitted=True)) as everything:
-        for name, (stable, end) in hanging.items():
-            if name not in (*BATCH_OUTPUTS, IDENTITIES):
-                continue
-            for message in everything.read(name, stable, end):
-                cause = _cause(name, message)
-                if cause is not None and cause < next_offset:
-                    raise _refused(
-                        partition,
-                        f"expected what hangs in {reader.topic(name)} to be of offset {next_offset} of the log or "
-                        f"later, as the cursor says, found a record of offset {cause}",
-                    )
+        for name in hanging.keys() & SAYING:
+            first = min(_causes(everything, name, *hanging[name]), default=next_offset)
+            if first < next_offset:
+                raise _refused(
+                    partition,
+                    f"expected what hangs in {reader.topic(name)} to be of offset {next_offset} of the log or "
+                    f"later, as the cursor says, found a record of offset {first}",
+                )
 
 
 def _last_cause(reader: PartitionReader, name: str) -> int | None:
