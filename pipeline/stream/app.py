@@ -25,6 +25,9 @@ OFFSETS_INTERVAL_SECONDS: Final = 1.0
 """How often the group's offsets are told, for lag tools."""
 STREAM_BUFFER_MESSAGES_MAX: Final = 64
 """Between Faust and the agent, which never waits: the bound that matters is `partition.WAITING_BATCHES_MAX`."""
+TOPICS_LOOK_MS: Final = 5000
+"""How often aiokafka asks for the topics. A broker that has just come back may answer that there are none; whoever
+leads the group then gives nobody a partition until it asks again, by default five minutes later."""
 REBALANCE_SLACK_SECONDS: Final = 10
 """Members get this much longer than one commit may take to join a rebalance."""
 
@@ -68,6 +71,7 @@ def _configured(settings: Settings, instance_id: str | None) -> StreamApp:
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance_id,
         consumer_max_fetch_size=PARTITION_FETCH_BYTES_MAX,
+        consumer_metadata_max_age_ms=TOPICS_LOOK_MS,
         broker_max_poll_records=POLL_RECORDS_MAX,
         broker_session_timeout=worker.session_timeout_ms / 1000,
         broker_heartbeat_interval=worker.heartbeat_interval_ms / 1000,
