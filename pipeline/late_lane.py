@@ -28,8 +28,10 @@ from pipeline.telemetry import LATE_EVENTS, listen
 from schemas.topics import DEAD_LETTERS
 
 SOURCE: Final = "//creditstream/late-lane"
-LETTERS_MAX: Final = 1000
-"""Looked up at a time."""
+LETTERS_MAX: Final = 250
+"""Looked up at a time. Each repeats its event, so a few hundred of the largest are a hundred megabytes."""
+FETCH_QUEUE_KBYTES: Final = 16_384
+"""Read ahead of that."""
 POLL_SECONDS: Final = 1.0
 SESSION_TIMEOUT_MS: Final = 6000
 """As workers and sinks: so long does who was killed hold its partitions. librdkafka's 45 s would all be waited for."""
@@ -52,7 +54,11 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     key = command_key(settings)
     if key is None:
         raise ValueError("expected a command key: the late lane signs what it puts back")
-    options: dict[str, Any] = {"auto.offset.reset": "earliest", "session.timeout.ms": SESSION_TIMEOUT_MS}
+    options: dict[str, Any] = {
+        "auto.offset.reset": "earliest",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "queued.max.messages.kbytes": FETCH_QUEUE_KBYTES,
+    }
     reader = consumer(settings.kafka, group_id=f"{settings.worker.app_id}-late-lane", **options)
     readmission = Readmission(settings, open_client(settings.clickhouse), key, source=SOURCE)
     with closing(reader), closing(readmission), Publisher(settings) as publisher:

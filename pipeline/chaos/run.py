@@ -38,6 +38,8 @@ STALL_SECONDS_MAX: Final = 120
 """At the end: so long without any progress, and what is left is called unfinished. Twice the worker's watchdog."""
 DRAIN_POLL_SECONDS: Final = 0.2
 SINK_WAIT_SECONDS: Final = 300
+STANDSTILL_SECONDS_MAX: Final = 240
+"""Of a partition that has records: faults of several lanes may meet, so it is long; what never comes back is longer."""
 TICK_SECONDS: Final = 0.5
 PLANS: Final = ("free", "starter", "pro", "prepaid")
 CHANGE_SHARE_MAX: Final = 0.01
@@ -182,6 +184,11 @@ def _judge_programs(run: _Run) -> None:
         taken = run.watch.memory.get(program, 0)
         if taken > limit:
             run.report.differ(f"{program}: expected at most {limit} bytes of memory, saw {taken}")
+    for program, seconds in run.report.standstill.items():
+        if seconds > STANDSTILL_SECONDS_MAX:
+            run.report.differ(
+                f"{program}: expected a partition to stand for {STANDSTILL_SECONDS_MAX} s at most, it stood {seconds} s"
+            )
 
 
 def _load(plan: ChaosPlan, settings: Settings, base_ms: int) -> Iterator[LoadRecord]:
