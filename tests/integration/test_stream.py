@@ -24,6 +24,7 @@ from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings, WorkerSettings
 from pipeline.state import decode_account
 from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS, changelog
+from tests import stream_workers
 from tests.builders import issue_grant, open_account, usage
 from tests.raw_names import Raw
 from tests.stack import wait_until
@@ -41,6 +42,16 @@ from tests.stream_workers import (
 )
 
 pytestmark = pytest.mark.integration
+
+TOPICS_UNKNOWN_AT_FIRST = """
+import time
+from aiokafka.cluster import ClusterMetadata
+begun, known = time.monotonic(), ClusterMetadata.partitions_for_topic
+ClusterMetadata.partitions_for_topic = (
+    lambda self, topic: known(self, topic) if time.monotonic() > begun + 6 else None
+)
+"""
+"""As a broker answers that has only just come back."""
 
 CREDITS_GRANTED = 1_000_000
 MICROS = 1_000_000
@@ -174,6 +185,15 @@ def test_a_restarted_worker_goes_on_from_the_cursor_and_still_knows_what_it_has_
     again = [each.body["outcome"] for each in said if each.body.get("event_id") == "first"]
     assert again == ["metered", "duplicate"]
     assert_table_agrees(deployment, said, accounts)
+
+
+def test_a_broker_that_knows_no_topics_at_first_is_asked_again_soon(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_workers, "RUN", TOPICS_UNKNOWN_AT_FIRST + stream_workers.RUN)
+    with workers(deployment, "only") as [only]:
+        wait_until("the worker is given nothing", lambda: "takes over partitions []" in only.log, 30)
+        wait_until_held(deployment, only)
 
 
 def test_a_stopping_worker_hands_over_before_its_session_would_run_out(deployment: Settings) -> None:
