@@ -30,7 +30,7 @@ REACH_SECONDS_MAX: Final = 90
 """For any process of the program to come into the phase; on top of an outage of ClickHouse, which others may make."""
 NUDGE_SECONDS: Final = 15
 """So often a member is struck, where a phase is only reached when partitions are given out."""
-TRIES_MAX: Final = 3
+TRIES_MAX: Final = 6
 STOP_SECONDS_MAX: Final = 10
 """For the system to show a stopped or killed process as such."""
 ELSEWHERE_SECONDS_MAX: Final = 20
