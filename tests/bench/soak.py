@@ -58,9 +58,10 @@ MINUTE_SECONDS: Final = 60
 DRAIN_SECONDS_MAX: Final = 600
 READ_RECORDS: Final = 1000
 _STORED: Final = """
-SELECT partition, max(offset) + 1 AS stored FROM metered_records WHERE accepted_at >= now() - INTERVAL 1 HOUR
-GROUP BY partition
+SELECT partition, max(offset) + 1 AS stored FROM metered_records
+WHERE account_id = {account:String} AND accepted_at >= now() - INTERVAL 5 MINUTE GROUP BY partition
 """
+"""Of one account, which the sort key finds: asked of all, it reads the whole hour and slows down what it watches."""
 _COUNT: Final = "SELECT count() FROM metered_records"
 PROCESSES: Final = {
     "worker": "pipeline worker",
@@ -260,7 +261,7 @@ def _follow_balances(settings: Settings, followed: Followed, stop: threading.Eve
 def _follow_rows(settings: Settings, followed: Followed, stop: threading.Event) -> None:
     with closing(open_analyst(settings.clickhouse)) as client:
         while not stop.wait(LOOK_SECONDS):
-            answer = client.query(_STORED)
+            answer = client.query(_STORED, parameters={"account": PROBE})
             at = time.time()
             for partition, end in answer.result_rows:
                 followed.reached(followed.stored_ms, partition, end, at)
