@@ -62,11 +62,10 @@ class PlanLog:
             ).values()
             return offset
 
-        committed, written = end(uncommitted=False), end(uncommitted=True)
-        if committed == written:
-            return newest_plan(self._settings, self._partition, begins=begins, ends=committed)
-        plan = newest_plan(self._settings, self._partition, begins=begins, ends=written, uncommitted=True)
-        if plan is not None:
+        written = end(uncommitted=True)
+        hangs = end(uncommitted=False) < written
+        plan = newest_plan(self._settings, self._partition, begins=begins, ends=written, uncommitted=hangs)
+        if hangs and plan is not None:
             self.write(plan)
         return plan
 

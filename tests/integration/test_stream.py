@@ -159,9 +159,8 @@ def test_two_workers_share_the_partitions_and_a_kill_loses_and_doubles_nothing(
         a.send(SIGKILL)
         flood.join()
         outcomes.wait_for(feed.sent)
-        wait_until_held(
-            deployment, b
-        )  # It may have been over before the kill; `b` hears of that when the session ends.
+        # All may have been answered before the kill; `b` hears of that when the session ends.
+        wait_until_held(deployment, b)
     said = outcomes.settle()
     assert_each_offset_once(said, feed.sent)
     assert_table_agrees(deployment, said, accounts)
