@@ -1,6 +1,7 @@
 """Faults side by side: each program has its own, one after the other, and none runs far ahead of the slowest."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ SECONDS_A_FAULT: Final = 6
 FAULTS_KNOWN: Final = 5
 AHEAD_SHARE_MAX: Final = 0.1
 """Of its faults, that a program may be ahead of the slowest, so that the load meets all of them to its end."""
+ROUNDS_MAX: Final = 4
+"""A fault that missed comes once more after all others of its program, so often in all."""
 MISSED_IN_A_ROW_MAX: Final = 3
 """Then the program is gone, and will not be there for the next fault."""
 POLL_SECONDS: Final = 0.05
@@ -53,6 +56,8 @@ class Lanes:
         self._lanes = {program: _Lane(of_program) for program, of_program in planned.items()}
         self._striker = striker
         self._say = say
+        self.missed: list[str] = []
+        """Faults that were given up, each with its reason."""
         self._began = time.monotonic()
 
     @property
@@ -78,15 +83,25 @@ class Lanes:
 
     def _strike_lane(self, lane: _Lane, seconds_min: float) -> None:
         missed = 0
-        for number, fault in enumerate(lane.planned):
-            self._wait_for_turn(lane, self._began + seconds_min * number / len(lane.planned))
+        waiting = deque((fault, 1) for fault in lane.planned)
+        while waiting:
+            fault, tried = waiting.popleft()
+            self._wait_for_turn(lane, self._began + seconds_min * len(lane.done) / len(lane.planned))
             if self.ended.is_set():
                 return
-            missed = 0 if self._striker.strike(fault) else missed + 1
-            lane.done.append(time.monotonic())
-            took = lane.done[-1] - self._began
+            why = self._striker.strike(fault)
+            missed = missed + 1 if why else 0
             what = f"{fault.kind} in {fault.phase}"
-            self._say(f"  {self.done}/{self.planned}  {took:.0f} s  {'missed: ' if missed else ''}{what}")
+            if not why:
+                lane.done.append(time.monotonic())
+            elif tried < ROUNDS_MAX and missed < MISSED_IN_A_ROW_MAX:
+                waiting.append((fault, tried + 1))
+                what = f"missed, to be tried again: {what}"
+            else:
+                lane.done.append(time.monotonic())
+                self.missed.append(f"{what}: {why}")
+                what = f"missed: {what}"
+            self._say(f"  {self.done}/{self.planned}  {time.monotonic() - self._began:.0f} s  {what}")
             if missed >= MISSED_IN_A_ROW_MAX:
                 self.ended.set()
 

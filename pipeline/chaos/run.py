@@ -178,7 +178,7 @@ def _run(run: _Run, base_ms: int, audit: Callable[[Settings], Audited]) -> None:
 def _judge_programs(run: _Run) -> None:
     for refusal in refusals(run.stack.home.logs):
         run.report.differ(refusal)
-    for missed in run.striker.missed:
+    for missed in run.lanes.missed:
         run.report.differ(f"not struck: {missed}")
     for program, limit in MEMORY_BYTES_MAX.items():
         taken = run.watch.memory.get(program, 0)

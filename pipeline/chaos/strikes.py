@@ -30,7 +30,7 @@ REACH_SECONDS_MAX: Final = 90
 """For any process of the program to come into the phase; on top of an outage of ClickHouse, which others may make."""
 NUDGE_SECONDS: Final = 15
 """So often a member is struck, where a phase is only reached when partitions are given out."""
-TRIES_MAX: Final = 6
+TRIES_MAX: Final = 3
 STOP_SECONDS_MAX: Final = 10
 """For the system to show a stopped or killed process as such."""
 ELSEWHERE_SECONDS_MAX: Final = 20
@@ -96,10 +96,9 @@ class Striker:
         self.ended = threading.Event()
         """Nothing more is struck: whoever waits for a phase, or for a recovery, waits no longer."""
         self.struck: list[Struck] = []
-        self.missed: list[str] = []
 
-    def strike(self, fault: Fault) -> bool:
-        """Do it, a few times over if it misses; what was never reached is noted in `missed`. Whether it was done."""
+    def strike(self, fault: Fault) -> str | None:
+        """Do it, a few times over if it misses. Why it missed all the same; None if it was done, or the run ended."""
         why = ""
         for _ in range(TRIES_MAX):
             try:
@@ -107,13 +106,12 @@ class Striker:
             except NotReachedError as error:
                 why = str(error)
             else:
-                return True
+                return None
             finally:
                 (self._orders / fault.phase).unlink(missing_ok=True)
             if self.ended.is_set():
-                return False  # Not missed: it is not wanted any more.
-        self.missed.append(f"{fault.kind} in {fault.phase}: {why}")
-        return False
+                return None  # Not missed: it is not wanted any more.
+        return why
 
     def release(self) -> None:
         """Continue whatever is stopped: nothing may stay behind."""
