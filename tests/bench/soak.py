@@ -76,7 +76,7 @@ PROCESSES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
-    """What one minute was like. Milliseconds from when an event was due to be sent; bytes resident."""
+    """What one minute was like. Milliseconds from when an event was due to be sent."""
 
     minute: int
     events: int
@@ -85,6 +85,8 @@ class Minute:
     stored_p50: float
     stored_p99: float
     memory_bytes: dict[str, int]
+    """Of each program its own; what it has mapped of files, which the system takes back when it wants, is apart."""
+    mapped_bytes: dict[str, int]
 
 
 @dataclass
@@ -213,7 +215,7 @@ def _soak(settings: Settings, rate: float, minutes: int) -> Iterator[Minute]:
                 balance_p99=percentile(balance, 0.99),
                 stored_p50=percentile(stored, 0.5),
                 stored_p99=percentile(stored, 0.99),
-                memory_bytes=_memory(),
+                **_memory(),
             )
             before = count
         stop.set()
@@ -266,16 +268,19 @@ def _follow_rows(settings: Settings, followed: Followed, stop: threading.Event) 
                 followed.reached(followed.stored_ms, partition, end, at)
 
 
-def _memory() -> dict[str, int]:
-    """Resident bytes of every process, by its name in `PROCESSES`."""
-    resident: defaultdict[str, int] = defaultdict(int)
+def _memory() -> dict[str, dict[str, int]]:
+    """Resident bytes of every process, by its name in `PROCESSES`: `memory_bytes` and `mapped_bytes` of `Minute`."""
+    own: defaultdict[str, int] = defaultdict(int)
+    mapped: defaultdict[str, int] = defaultdict(int)
     for child in psutil.Process().children(recursive=True):
         seen = child.as_dict(["cmdline", "memory_info"])  # Without either for one that has ended.
         command = " ".join(seen["cmdline"] or [])
         name = next((name for name, part in PROCESSES.items() if part in command), None)
         if name is not None:
-            resident[name] += seen["memory_info"].rss
-    return dict(resident)
+            of_files = getattr(seen["memory_info"], "shared", 0)  # Linux tells it.
+            own[name] += seen["memory_info"].rss - of_files
+            mapped[name] += of_files
+    return {"memory_bytes": dict(own), "mapped_bytes": dict(mapped)}
 
 
 def _reconcile(settings: Settings) -> int:
@@ -289,10 +294,14 @@ def _reconcile(settings: Settings) -> int:
 
 
 def _line(minute: Minute) -> str:
-    taken = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sorted(minute.memory_bytes.items()))
+    taken = ", ".join(
+        f"{name} {size / 1e6:.0f}+{minute.mapped_bytes[name] / 1e6:.0f}"
+        for name, size in sorted(minute.memory_bytes.items())
+    )
     return (
-        f"{minute.minute:>3}  {minute.events:>8,} events  balance p50 {minute.balance_p50:.0f} p99 "
-        f"{minute.balance_p99:.0f} ms  row p50 {minute.stored_p50:.0f} p99 {minute.stored_p99:.0f} ms  MB: {taken}"
+        f"{minute.minute:>3}  {minute.events:>8,} events  "
+        f"balance p50 {minute.balance_p50:.0f} p99 {minute.balance_p99:.0f} ms  "
+        f"row p50 {minute.stored_p50:.0f} p99 {minute.stored_p99:.0f} ms  MB, own+mapped: {taken}"
     )
 
 
