@@ -17,7 +17,6 @@ from typing import Any, Final, TypeAlias
 
 import aiohttp
 import orjson
-from pydantic import SecretStr
 
 from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings
 from tests.bench.holds.run import PERCENTILES, process, publish_accounts
@@ -25,7 +24,7 @@ from tests.bench.holds.stages import percentile
 from tests.bench.report import Line, machine_note
 from tests.bench.run import broker, clickhouse, machine
 from tests.bench.times import TimesReport, times_row
-from tests.bench.workload import KEY, PARTITIONS, QUIET
+from tests.bench.workload import deployment
 from tests.gateways import BATCH, CLOUD_EVENT, Deployment, deployed, event, square
 
 ANSWER_SECONDS_MAX: Final = 30
@@ -127,7 +126,7 @@ def measure(
         )
         runs: list[Mapping[str, Sequence[float]]] = []
         for number in range(1, plan.runs + 1):
-            settings = _deployment(kafka, clickhouse, directory, f"{name}-{number}")
+            settings = deployment(directory, f"gateway-{name}-{number}", kafka, clickhouse)
             runs.append(_run(settings, plan, usage_per_second))
             told = "; ".join(
                 f"{call} p50 {percentile(taken, 0.5):.1f} ms, p99 {percentile(taken, 0.99):.1f} ms"
@@ -136,18 +135,6 @@ def measure(
             say(f"{title}, run {number}: {told}")
         measured.append(MeasuredCalls(name=name, title=title, runs=runs))
     return measured
-
-
-def _deployment(kafka: KafkaSettings, clickhouse: ClickHouseSettings, directory: Path, name: str) -> Settings:
-    own = {"topic_prefix": f"gateway-{name}.", "partitions": PARTITIONS, "client_options": QUIET}
-    database = f"{clickhouse.database}_{name}".replace("-", "_")
-    return Settings(
-        home=directory / f"gateway-{name}",
-        kafka=kafka.model_copy(update=own),
-        clickhouse=clickhouse.model_copy(update={"database": database}),
-        command_key_id=KEY.key_id,
-        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
-    )
 
 
 def _run(settings: Settings, plan: GatewayPlan, usage_per_second: float) -> Mapping[str, Sequence[float]]:

@@ -23,10 +23,7 @@ from typing import Any, Final
 
 import orjson
 import psutil
-from pydantic import SecretStr
 
-from pipeline.admin.migrate import migrate
-from pipeline.admin.topics import ensure_topics
 from pipeline.cli.exits import Exit
 from pipeline.clickhouse import open_analyst
 from pipeline.client.events import encode, usage_event
@@ -40,10 +37,9 @@ from tests.bench.holds.usage_stream import DATA
 from tests.bench.measure import SOURCE_TREE
 from tests.bench.reading import from_the_end
 from tests.bench.run import broker, clickhouse
-from tests.bench.workload import KEY, PARTITIONS, QUIET
+from tests.bench.workload import deployment
 from tests.integration.sinking import sink_environment
 from tests.stack import wait_until
-from tests.stream_workers import write_settings
 
 PROBES_PER_SECOND: Final = 20
 PROBE: Final = "probe"
@@ -146,17 +142,13 @@ def main() -> int:
 def _deployment(directory: Path, running: ExitStack) -> Settings:
     servers = running.enter_context(broker(directory))
     tables = running.enter_context(clickhouse(directory))
-    settings = Settings(
-        home=directory / "home",
-        kafka=KafkaSettings(bootstrap_servers=servers, partitions=PARTITIONS, client_options=QUIET),
-        clickhouse=tables,
+    settings = deployment(
+        directory,
+        "soak",
+        KafkaSettings(bootstrap_servers=servers),
+        tables,
         worker=WorkerSettings(identity_hour_seconds=HOUR_SECONDS),
-        command_key_id=KEY.key_id,
-        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
     )
-    write_settings(settings)
-    ensure_topics(settings)
-    migrate(settings)
     for program in ("worker", "sink", "scheduler", "reconciler"):
         running.enter_context(process(settings, "pipeline", program, **sink_environment(settings)))
     publish_accounts(settings, [*(f"a{each}" for each in range(ACCOUNTS)), PROBE], [])

@@ -7,14 +7,15 @@ id of its own, so that no run finds what another has left.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 
+from pipeline.admin.migrate import migrate
 from pipeline.admin.topics import ensure_topics, expected_topics
 from pipeline.kafka import admin, producer, topic_name
 from pipeline.load import CommandKey, LoadPlan, generate
-from pipeline.settings import KafkaSettings, Settings, WorkerSettings
+from pipeline.settings import ClickHouseSettings, KafkaSettings, Settings, WorkerSettings
 from schemas.topics import ACCOUNT_EVENTS
 from tests.stack import wait_until
 from tests.stream_workers import write_settings
@@ -50,6 +51,33 @@ class Workload:
         )
         write_settings(settings)
         return settings
+
+
+def deployment(
+    directory: Path,
+    name: str,
+    kafka: KafkaSettings,
+    clickhouse: ClickHouseSettings | None = None,
+    **changes: Any,
+) -> Settings:
+    """Topics and tables of this name where nothing stands yet, on servers that many share; child processes read the
+    settings from its home. `changes`: further settings."""
+    own = {"topic_prefix": f"{name}.", "partitions": PARTITIONS, "client_options": QUIET}
+    settings = Settings(
+        home=directory / name,
+        kafka=kafka.model_copy(update=own),
+        command_key_id=KEY.key_id,
+        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
+        **changes,
+    )
+    if clickhouse is not None:
+        database = f"{clickhouse.database}_{name}".replace("-", "_")
+        tables = clickhouse.model_copy(update={"database": database})
+        settings = settings.model_copy(update={"clickhouse": tables})
+        migrate(settings)
+    write_settings(settings)
+    ensure_topics(settings)
+    return settings
 
 
 def publish(bootstrap_servers: str, directory: Path, *, name: str, events: int, accounts: int) -> Workload:

@@ -10,9 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr
-
-from pipeline.admin.topics import ensure_topics
 from pipeline.client.commands import CommandKey, command_key, signed, unsigned_command
 from pipeline.client.events import encode
 from pipeline.demo.backdating import producers_dates
@@ -26,9 +23,8 @@ from tests.bench.holds.stages import STAGES, percentile, stages
 from tests.bench.holds.timed_worker import STEPS_LOG
 from tests.bench.measure import SOURCE_TREE, committed
 from tests.bench.report import Line
-from tests.bench.workload import KEY, PARTITIONS, QUIET
+from tests.bench.workload import deployment
 from tests.stack import wait_until
-from tests.stream_workers import write_settings
 
 OPEN_SECONDS_MAX: Final = 300
 STOP_SECONDS_MAX: Final = 15
@@ -126,17 +122,7 @@ def _run(
     servers: str, directory: Path, plan: HoldsPlan, scenario: Scenario, number: int
 ) -> dict[str, list[float]]:
     name = f"{scenario.name}-{number}"
-    kafka = KafkaSettings(
-        bootstrap_servers=servers, topic_prefix=f"holds-{name}.", partitions=PARTITIONS, client_options=QUIET
-    )
-    settings = Settings(
-        home=directory / f"holds-{name}",
-        kafka=kafka,
-        command_key_id=KEY.key_id,
-        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
-    )
-    write_settings(settings)
-    ensure_topics(settings)
+    settings = deployment(directory, f"holds-{name}", KafkaSettings(bootstrap_servers=servers))
     accounts = [f"a{each}" for each in range(plan.accounts)]
     sleepers = [f"s{each}" for each in range(int(scenario.sleepers * plan.scale))]
     with ExitStack() as running:

@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr
-
-from pipeline.admin.migrate import migrate
-from pipeline.admin.topics import ensure_topics
 from pipeline.client.events import encode, usage_event
 from pipeline.client.origin import now_text
 from pipeline.kafka import topic_name
@@ -23,10 +19,9 @@ from tests.bench.holds.usage_stream import DATA
 from tests.bench.latency.timed_sink import SINK_STEPS_LOG
 from tests.bench.latency.watching import Balances, Stored
 from tests.bench.report import Line
-from tests.bench.workload import KEY, PARTITIONS, QUIET
+from tests.bench.workload import deployment
 from tests.integration.sinking import sink_environment
 from tests.stack import wait_until
-from tests.stream_workers import write_settings
 
 SEEN_SECONDS_MAX: Final = 60
 PROBES_PER_SECOND: Final = 200
@@ -112,7 +107,7 @@ def measure(
     for rate in plan.rates:
         runs: list[dict[str, Times]] = []
         for number in range(1, plan.runs + 1):
-            settings = _deployment(kafka, clickhouse, directory, f"{rate}-{number}")
+            settings = deployment(directory, f"latency-{rate}-{number}", kafka, clickhouse)
             runs.append(_run(settings, plan, rate))
             told = "; ".join(
                 f"{way} p50 {percentile(runs[-1][way]['whole'], 0.5):.0f} ms, "
@@ -122,24 +117,6 @@ def measure(
             say(f"{rate:,} events/s, run {number}: {told}")
         measured.append(MeasuredRate(rate=rate, runs=runs, is_judged=plan.is_judged))
     return measured
-
-
-def _deployment(kafka: KafkaSettings, clickhouse: ClickHouseSettings, directory: Path, name: str) -> Settings:
-    settings = Settings(
-        home=directory / f"latency-{name}",
-        kafka=kafka.model_copy(
-            update={"topic_prefix": f"latency-{name}.", "partitions": PARTITIONS, "client_options": QUIET}
-        ),
-        clickhouse=clickhouse.model_copy(
-            update={"database": f"{clickhouse.database}_{name}".replace("-", "_")}
-        ),
-        command_key_id=KEY.key_id,
-        command_keys={KEY.key_id: SecretStr(KEY.secret.hex())},
-    )
-    write_settings(settings)
-    ensure_topics(settings)
-    migrate(settings)
-    return settings
 
 
 def _run(settings: Settings, plan: LatencyPlan, rate: int) -> dict[str, Times]:
