@@ -27,6 +27,8 @@ from schemas.topics import METERED_RECORDS
 from schemas.usage_event import USAGE_TYPE_PREFIX
 
 STORED_POLL_SECONDS: Final = 0.5
+READ_AHEAD_BYTES: Final = 2_097_152
+"""A look needs a few hundred records of each partition. What was compressed is ten times as large when it is read."""
 TAIL_OFFSETS: Final = 500
 """How far before an instant its last record is looked for first: markers of transactions have offsets too."""
 USAGE_ATTRIBUTES: Final = ("type", "id", "source", "time", "data")
@@ -82,7 +84,7 @@ class Readmission:
         self._client = client
         self._key = key
         self._source = source
-        self._log = Log(settings.kafka)
+        self._log = Log(settings.kafka, read_ahead_bytes=READ_AHEAD_BYTES)
 
     def close(self) -> None:
         self._log.close()

@@ -31,6 +31,11 @@ READ_STALL_SECONDS_MAX: Final = 30
 """Without a record and without the end for this long, the broker is given up."""
 
 
+READ_AHEAD_BYTES: Final = 67_108_864
+"""Of a partition that is read whole: what librdkafka holds before it is taken, one fetch more at most."""
+FETCHES_AHEAD: Final = 8
+"""What is read ahead comes by so many fetches."""
+
 NEWEST_OFFSETS: Final = 16
 """First guess of how far from its end a topic has the newest value of a key that every transaction writes."""
 TAIL_OFFSETS: Final = 500
@@ -43,15 +48,16 @@ class Log:
     Only one reading goes on at a time; beginning another ends it.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> None:
         self._kafka = kafka
         self._reader: Consumer = consumer(
             kafka,
             group_id="reconcile",
             **{
                 "enable.partition.eof": True,
-                "queued.max.messages.kbytes": 65_536,
-                "max.partition.fetch.bytes": 8_388_608,  # One partition at a time: all of a fetch is its.
+                "queued.max.messages.kbytes": read_ahead_bytes // 1024,
+                # One partition at a time: all of a fetch is its.
+                "max.partition.fetch.bytes": read_ahead_bytes // FETCHES_AHEAD,
                 # The end of a partition is known when a fetch finds nothing, which waits this long.
                 "fetch.wait.max.ms": 10,
             },
