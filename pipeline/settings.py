@@ -56,7 +56,9 @@ class RuleSettings(_Group):
 
 class WorkerSettings(_Group):
     app_id: str = Field(default="creditstream", pattern=r"^[a-z0-9.-]+$")
-    batch_rows_max: int = Field(default=5000, ge=1, le=100_000)
+    batch_rows_max: int = Field(default=10_000, ge=1, le=100_000)
+    batch_bytes_max: int = Field(default=16_777_216, ge=1024)
+    """Of a batch's events; what has been read of a partition and waits is at most twice as much, and a fetch."""
     batch_core_ms_max: int = Field(default=50, ge=1)
     """A batch ends after this much time in the core, so that a hold never queues behind thousands of events."""
     session_timeout_ms: int = Field(default=6000, ge=1000)

@@ -14,11 +14,11 @@ from pipeline.stream.assignment import Assignment
 from pipeline.stream.credentials import credentials_of
 from pipeline.stream.ending import end_by
 from pipeline.stream.faust_app import StreamApp
-from pipeline.stream.records import accept_any_header_name
+from pipeline.stream.records import read_records_so
 from schemas.topics import ACCOUNT_EVENTS, changelog
 
 TABLE: Final = "accounts"
-POLL_RECORDS_MAX: Final = 5000
+POLL_RECORDS_MAX: Final = 10_000
 """Of one poll, all partitions together."""
 PARTITION_FETCH_BYTES_MAX: Final = 4_194_304
 OFFSETS_INTERVAL_SECONDS: Final = 1.0
@@ -36,7 +36,7 @@ def create_app(settings: Settings, core: Core, instance_id: str | None = None) -
     """The Faust app of this deployment; `instance_id` of its member of the group (`membership`). Connects to nothing
     yet. Raises ValueError on options it cannot follow."""
     kafka = settings.kafka
-    accept_any_header_name()
+    read_records_so()
     app = _configured(settings, instance_id)
     app.held = Assignment(settings, core)
     app.source_name = topic_name(kafka, ACCOUNT_EVENTS)
@@ -101,6 +101,6 @@ def _define_agent(app: StreamApp) -> None:
             async for event in cast("AsyncIterable[faust.EventT[Any]]", batches.events()):
                 polled = cast("transport.Polled", event.message.value)
                 await reached_async(Phase.WORKER_POLLED, event.message.partition)
-                app.held.offer(polled.generation, event.message.partition, polled.records)
+                app.held.offer(polled.generation, event.message.partition, polled.records, polled.end)
         except Exception as error:  # noqa: BLE001  (Faust would restart the agent and lose the batch)
             end_by(error, "the agent failed")

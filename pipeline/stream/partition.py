@@ -1,8 +1,8 @@
 """Meters one partition for as long as this worker holds it: fence, load, then one batch at a time.
 
-A batch ends after `batch_rows_max` records or `batch_core_ms_max` in the core, whichever comes first; what was
-polled beyond it stays first in line. A partition that is behind by a whole batch takes a whole one: its newest
-record waits for the backlog either way, and large batches write each account's row once for many events.
+A batch ends after `batch_rows_max` records, `batch_bytes_max` or `batch_core_ms_max` in the core, whichever is first;
+what was polled beyond it stays first in line. A partition that is behind its log by a whole batch may take a whole one:
+its newest record waits for the backlog either way, and large batches write each account's row once for many events.
 While one partition commits in a thread, others compute in the event loop, in turns of one slice.
 """
 
@@ -86,12 +86,16 @@ class PartitionMeter:
         self.memory: PartitionMemory | None = None
         self._shared = shared
         self._next_offset = 0
+        self._end = 0
+        """Of the partition's log, when it was last fetched."""
         self._waiting: deque[LogRecord] = deque()
+        self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._given_up = threading.Event()
         self.task: asyncio.Task[None] | None = None
         self._is_writing = False
         self._batch_rows_max = shared.settings.worker.batch_rows_max
+        self._batch_bytes_max = shared.settings.worker.batch_bytes_max
 
     async def take_over(self) -> None:
         """Fence, then load. Both block, so they run in a thread; heartbeats go on meanwhile."""
@@ -125,19 +129,23 @@ class PartitionMeter:
     @property
     def is_full(self) -> bool:
         """Whether the partition should not be polled for now."""
-        return len(self._waiting) >= WAITING_BATCHES_MAX * self._batch_rows_max
+        return (
+            len(self._waiting) >= WAITING_BATCHES_MAX * self._batch_rows_max
+            or self._waiting_bytes >= WAITING_BATCHES_MAX * self._batch_bytes_max
+        )
 
     @property
     def is_idle(self) -> bool:
         """Whether all that was polled is committed."""
         return not self._waiting and not self._arrived.is_set()
 
-    def offer(self, records: Sequence[LogRecord]) -> None:
-        """Take polled records in line."""
+    def offer(self, records: Sequence[LogRecord], end: int) -> None:
+        """Take polled records in line; the partition ended there."""
         # Above it is normal: transaction markers take offsets. Below it is a record that was metered already.
         assert records[0].offset >= self._next_offset, (self.partition, records[0].offset, self._next_offset)
-        self._next_offset = records[-1].offset + 1
+        self._next_offset, self._end = records[-1].offset + 1, end
         self._waiting.extend(records)
+        self._waiting_bytes += _bytes_of(records)
         self._arrived.set()
         _steps.debug("polled %d %d", self.partition, self._next_offset)
 
@@ -193,17 +201,21 @@ class PartitionMeter:
 
     async def _fold(self, memory: PartitionMemory, traces: Traces) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())
-        is_behind = len(self._waiting) >= self._batch_rows_max
+        is_behind = self._end - self._waiting[0].offset >= self._batch_rows_max
         core_seconds_max = math.inf if is_behind else self._shared.settings.worker.batch_core_ms_max / 1000
-        records, core_seconds, past_seconds = 0, 0.0, 0.0
+        records, taken_bytes, core_seconds, past_seconds = 0, 0, 0.0, 0.0
         while (
             self._waiting
             and records < self._batch_rows_max
+            and taken_bytes < self._batch_bytes_max
             and core_seconds < core_seconds_max
             and past_seconds < PAST_SECONDS_MAX
         ):
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))
             slice_ = [self._waiting.popleft() for _ in range(size)]
+            slice_bytes = _bytes_of(slice_)
+            self._waiting_bytes -= slice_bytes
+            taken_bytes += slice_bytes
             begun = time.perf_counter()
             traces.take_all(slice_)
             evidence = await self._evidence(slice_)
@@ -229,3 +241,7 @@ class PartitionMeter:
         reason = self._shared.dead_letter_limit.exceeded_by(records=records, dead_letters=folded.dead_letters)
         if reason is not None:
             end_process(DEAD_LETTERS, reason)
+
+
+def _bytes_of(records: Sequence[LogRecord]) -> int:
+    return sum(len(record.value) for record in records if record.value is not None)

@@ -17,7 +17,8 @@ from faust.transport import consumer as faust_consumer
 from faust.transport import producer as faust_producer
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 from faust.types.tuples import Message as MessageT
 
 from pipeline.crash_points import Phase, reached_async
@@ -38,10 +39,12 @@ _logger = logging.getLogger(__name__)
 
 
 class Polled(NamedTuple):
-    """The value of the one message that Faust sees: records of one partition, as aiokafka gave them."""
+    """The value of the one message that Faust sees: records of one partition, as aiokafka decoded them."""
 
     generation: int
     records: list[LogRecord]
+    end: int
+    """Where the partition ended when they were fetched."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -127,9 +130,13 @@ class Consumer(driver.Consumer):
         if self.should_stop or not self.flow_active or held.generation != generation:
             return  # Read again from the cursor, which is sought after this.
         for tp, records in polled.items():
-            message = self._to_message(tp, records[-1])
-            message.key, message.value = None, cast("Any", Polled(generation, records))
-            yield tp, message
+            last = records[-1]
+            end = max(self._thread.end_of(tp) or 0, last.offset + 1)
+            batch = cast("Any", Polled(generation, records, end))
+            yield tp, ConsumerMessage(
+                tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None, batch, None,
+                tp=tp, generation_id=self.app.consumer_generation_id,
+            )  # fmt: skip
 
     async def leave_group(self) -> None:
         """See `ConsumerThread.leave_group`."""
