@@ -6,8 +6,7 @@ block or a round. No label names an account, an event or a key: their number has
 """
 
 import logging
-from collections import Counter as CountOf
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -88,8 +87,3 @@ def count_outcomes(counts: Mapping[tuple[str, str], int]) -> None:
     """Outcomes of one batch by kind and reason."""
     for (kind, reason), number in counts.items():
         OUTCOMES.labels(kind, reason).inc(number)
-
-
-def tally(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """How often each (kind, reason) comes."""
-    return dict(CountOf(pairs))

@@ -6,7 +6,7 @@ quotes inside strings are escaped, and their own attributes come last. So no rec
 
 import logging
 import re
-from collections.abc import Iterator
+from collections import Counter
 from itertools import islice
 from typing import Final
 
@@ -23,7 +23,7 @@ DEAD_LETTERS_TOLD_MAX: Final = 5
 """Of one batch, each in a line of the log; all of them are on their topic."""
 _USAGE: Final = re.compile(rb'"outcome":"([a-z_]+)","reason":"([a-z_]*)"')
 _COMMAND: Final = re.compile(rb'"outcome":"([a-z_]+)","first_outcome":"[a-z_]+","reason":"([a-z_]*)"')
-_DEAD_LETTER: Final = re.compile(rb'"(reason)":"([a-z_]+)"')
+_DEAD_LETTER: Final = re.compile(rb'"reason":()"([a-z_]+)"')
 _OUTCOME: Final = {
     METERED_RECORDS: ("", _USAGE),
     COMMAND_RESULTS: ("command_", _COMMAND),
@@ -33,15 +33,16 @@ _OUTCOME: Final = {
 _LOG: Final = logging.getLogger(__name__)
 
 
-def outcomes_of(folded: Folded) -> Iterator[tuple[str, str]]:
-    """Kind (`metered`, `denied`, …, `command_accepted`, …, `dead_letter`) and reason of each outcome of the batch."""
-    for record in folded.records:
-        known = _OUTCOME.get(record.topic)
-        if known is not None:
-            kind, pattern = known
-            found = pattern.search(record.value)
-            assert found is not None, f"a record of {record.topic} without its outcome"
-            yield kind if kind == "dead_letter" else kind + found[1].decode(), found[2].decode()
+def outcomes_of(folded: Folded) -> dict[tuple[str, str], int]:
+    """How many outcomes of the batch are of each kind (`metered`, `denied`, …, `command_accepted`, …, `dead_letter`)
+    and reason."""
+    counts: dict[tuple[str, str], int] = {}
+    for topic, (prefix, pattern) in _OUTCOME.items():
+        found = [pattern.search(record.value) for record in folded.records if record.topic == topic]
+        assert None not in found, f"a record of {topic} without its outcome"
+        for (kind, reason), number in Counter(each.groups() for each in found if each is not None).items():
+            counts[prefix + kind.decode(), reason.decode()] = number
+    return counts
 
 
 def measured(folded: Folded, *, records: int, first_at_ms: int, commit_seconds: float) -> None:
@@ -49,7 +50,7 @@ def measured(folded: Folded, *, records: int, first_at_ms: int, commit_seconds: 
     telemetry.WORKER_BATCH.observe(records)
     telemetry.WORKER_COMMIT.observe(commit_seconds)
     telemetry.APPEND_TO_BALANCE.observe(max(now() - first_at_ms, 0) / MS)
-    telemetry.count_outcomes(telemetry.tally(outcomes_of(folded)))
+    telemetry.count_outcomes(outcomes_of(folded))
 
 
 def tell_dead_letters(folded: Folded, traces: Traces) -> None:

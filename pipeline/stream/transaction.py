@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from pipeline.crash_points import Phase, reached
 from pipeline.kafka import KafkaError, Message, Producer, topic_name
 from pipeline.metering import Folded
 from pipeline.settings import Settings
-from pipeline.state import CURSOR_KEY, encode_cursor, pack_identities
+from pipeline.state import CURSOR_KEY, IDENTITY_BYTES, encode_cursor, pack_identities
 from pipeline.tracing import NO_TRACES, Traces
 from schemas.topics import (
     BATCH_OUTPUTS,
@@ -98,6 +97,6 @@ class Transaction:
 
 
 def _packed(identities: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    entries = iter(identities.items())
-    while chunk := dict(islice(entries, IDENTITIES_PER_RECORD_MAX)):
-        yield pack_identities(chunk)
+    packed, size_max = pack_identities(identities), IDENTITIES_PER_RECORD_MAX * IDENTITY_BYTES
+    for start in range(0, len(packed), size_max):
+        yield packed[start : start + size_max]

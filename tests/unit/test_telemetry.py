@@ -18,7 +18,7 @@ def test_outcomes_of_a_batch_are_those_of_its_records() -> None:
         (f"command_{each['outcome']}", each["reason"]) for each in partition.of("command-results")
     )
     expected.update(("dead_letter", each["reason"]) for each in partition.of("dead-letters"))
-    assert Counter(outcomes_of(folded)) == expected
+    assert outcomes_of(folded) == expected
     assert len(expected) >= 9
 
 
@@ -28,4 +28,4 @@ def test_what_a_producer_writes_is_not_counted_as_an_outcome() -> None:
     lie = '"outcome":"denied","reason":"plan_paused"'
     event = usage(event_id=lie, note={"outcome": "denied", "reason": "plan_paused"})
     folded = partition.run([record(event, offset=1)])
-    assert list(outcomes_of(folded)) == [("metered", "")]
+    assert outcomes_of(folded) == {("metered", ""): 1}

@@ -33,7 +33,7 @@ BATCH_RECORDS_MAX: Final = 10_000
 """Of all partitions together: twice the worker's largest batch, so that commits are rather fewer than more."""
 POLL_SECONDS: Final = 0.05
 TRANSACTION_SECONDS_MAX: Final = 30
-COLLECT_RECORDS: Final = 100_000
+COLLECT_RECORDS: Final = 1_000_000
 
 
 class BareLoop:

@@ -23,7 +23,7 @@ from tests.bench.peers.state import PartitionState
 from tests.bench.reading import read_to_end
 from tests.bench.results import Results, Sums
 
-COLLECT_RECORDS: Final = 100_000
+COLLECT_RECORDS: Final = 1_000_000
 
 
 @dataclass(slots=True, kw_only=True)
