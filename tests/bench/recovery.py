@@ -164,7 +164,7 @@ def recover(settings: Settings, name: str) -> str:
         memory = psutil.Process(worker.process.pid).memory_full_info()
         stages = stages_of(worker.log, began_at)
         if not list(settings.home.glob("accounts/*/*/*.whole")):
-            wait_until("rows are in one file", lambda: are_compacted(settings), SECONDS_MAX)
+            wait_until("rows are in one file", lambda: are_compacted(settings, feed), SECONDS_MAX)
     return (
         f"{name:26} {stages} {first - float(stages.split()[-1]):8.1f} {first:8.1f} {every:8.1f}"
         f" {memory.rss / 1e9:8.1f} {memory.uss / 1e9:8.1f}"
@@ -181,7 +181,7 @@ HEAD: Final = (
 def stages_of(log: str, began_at: float) -> str:
     """How long until the worker joins its group, how long the group takes, and when everything is held."""
     joins, takes_over, holds = (
-        logged_at(re.findall(rf"^(\S+ \S+) INFO .*: {words}", log, re.MULTILINE)[-1]) - began_at
+        logged_at(re.findall(rf"^(\S+ \S+) INFO \S+ {words}", log, re.MULTILINE)[-1]) - began_at
         for words in ("joins the group", "takes over partitions", "holds partitions")
     )
     return f"{joins:8.1f} {takes_over - joins:8.1f} {holds:8.1f}"
@@ -192,7 +192,11 @@ def logged_at(text: str) -> float:
     return time.mktime(time.strptime(seconds, "%Y-%m-%d %H:%M:%S")) + int(millis) / 1000
 
 
-def are_compacted(settings: Settings) -> bool:
+def are_compacted(settings: Settings, feed: Feed) -> bool:
+    """Asked while something goes on in every partition, as a scheduler's ticks do in life: files are brought up to date
+    after a batch, and one partition's at a time."""
+    feed.send(*[open_account(account=secrets.token_hex(8), at=NOW_MS) for _ in range(4 * PARTITIONS)])
+    feed.flush()
     return len(list(settings.home.glob("accounts/*/*/*.whole"))) == PARTITIONS
 
 
