@@ -60,6 +60,7 @@ __all__ = [
     "producer",
     "topic_id",
     "topic_name",
+    "watermarks",
 ]
 
 _LOGGER: Final = logging.getLogger("librdkafka")
@@ -192,14 +193,45 @@ def list_offsets(
     uncommitted: bool = False,
 ) -> dict[tuple[str, int], int]:
     """Where partitions begin or end, all in one question; the end as a read-committed reader sees it, or with what is
-    not committed."""
+    not committed. Raises KafkaException, also where a broker says neither an offset nor an error: its disk failed."""
     spec: OffsetSpec = OffsetSpec.earliest() if which == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
     answers = client.list_offsets(
         {place: spec for place in places},  # noqa: C420  (fromkeys loses the value's type)
         isolation_level=IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED,
         request_timeout=timeout_seconds,
     )
-    return {
+    offsets = {
         (place.topic, place.partition): answer.result(timeout=timeout_seconds).offset
         for place, answer in answers.items()
     }
+    for (topic, partition), offset in offsets.items():
+        if offset < 0:
+            words = f"the broker does not say at which offset partition {partition} of {topic} begins or ends"
+            raise KafkaException(KafkaError(KafkaError.KAFKA_STORAGE_ERROR, words))
+    return offsets
+
+
+def watermarks(
+    client: Consumer,
+    asker: AdminClient,
+    place: TopicPartition,
+    *,
+    timeout_seconds: float,
+    uncommitted: bool = False,
+) -> tuple[int, int]:
+    """The first offset of a partition and the one after the last that its reader may see. Raises KafkaException.
+
+    A broker whose disk has just failed says where a partition ends, not where it begins, and calls that no error until
+    it ends itself: librdkafka then takes the whole partition for empty, and whoever loads it would begin anew. So what
+    seems empty is asked about once more, each side by itself.
+    """
+    bounds = client.get_watermark_offsets(place, timeout=timeout_seconds)
+    assert bounds is not None, "watermarks were asked for with a timeout: they came, or it raised"
+    low, high = bounds
+    if low < high:
+        return low, high
+    (low,) = list_offsets(asker, [place], "earliest", timeout_seconds=timeout_seconds).values()
+    (high,) = list_offsets(
+        asker, [place], "latest", timeout_seconds=timeout_seconds, uncommitted=uncommitted
+    ).values()
+    return low, high

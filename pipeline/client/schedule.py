@@ -15,9 +15,11 @@ from pipeline.kafka import (
     KafkaException,
     Message,
     TopicPartition,
+    admin,
     consumer,
     drain,
     topic_name,
+    watermarks,
 )
 from pipeline.settings import Settings
 from pipeline.state import (
@@ -64,6 +66,7 @@ class DeploymentReader:
     def __init__(self, settings: Settings) -> None:
         options: dict[str, Any] = {"enable.partition.eof": True, "fetch.wait.max.ms": 10, **QUIET}
         self._consumer: Consumer = consumer(settings.kafka, **options)
+        self._admin = admin(settings.kafka)
         self._kafka = settings.kafka
         self._changelog = changelog(settings.worker.app_id)
         self._timeout_seconds = settings.client.request_timeout_seconds
@@ -94,9 +97,7 @@ class DeploymentReader:
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset and the one after the last."""
         place = TopicPartition(topic_name(self._kafka, topic), partition)
-        bounds = self._consumer.get_watermark_offsets(place, self._timeout_seconds)
-        assert bounds is not None, "watermarks were asked for with a timeout: they came, or it raised"
-        return bounds
+        return watermarks(self._consumer, self._admin, place, timeout_seconds=self._timeout_seconds)
 
     def messages(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
         """Committed records with offsets from `start` to before `end`, as far as there are any. Raises TimeoutError."""

@@ -12,9 +12,11 @@ from pipeline.kafka import (
     KafkaException,
     Message,
     TopicPartition,
+    admin,
     consumer,
     drain,
     topic_name,
+    watermarks,
 )
 from pipeline.settings import KafkaSettings
 
@@ -50,6 +52,7 @@ class Log:
 
     def __init__(self, kafka: KafkaSettings, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> None:
         self._kafka = kafka
+        self._admin = admin(kafka)
         self._reader: Consumer = consumer(
             kafka,
             group_id="reconcile",
@@ -76,13 +79,11 @@ class Log:
         deadline = time.monotonic() + LEADER_WAIT_SECONDS_MAX
         while True:
             try:
-                low, high = self._reader.get_watermark_offsets(where, timeout=READ_STALL_SECONDS_MAX)
+                return watermarks(self._reader, self._admin, where, timeout_seconds=READ_STALL_SECONDS_MAX)
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(LEADER_POLL_SECONDS)
-            else:
-                return int(low), int(high)
 
     def offset_at(self, topic: str, partition: int, at_ms: int, end: int) -> int:
         """The first offset whose record has this time or a later one; `end` where none has."""

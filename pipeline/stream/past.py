@@ -14,7 +14,16 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.domain.commands import RecordPlace
-from pipeline.kafka import Consumer, KafkaError, KafkaException, TopicPartition, consumer, topic_name
+from pipeline.kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    admin,
+    consumer,
+    topic_name,
+    watermarks,
+)
 from pipeline.settings import Settings
 from schemas.topics import METERED_RECORDS
 
@@ -96,7 +105,9 @@ def read_past(settings: Settings, partition: int, places: Iterable[RecordPlace])
     }
     found: dict[int, bytes] = {}
     with closing(consumer(settings.kafka, **options)) as reader:
-        records = _Records(reader, topic, partition, *_bounds(reader, TopicPartition(topic, partition)))
+        records = _Records(
+            reader, topic, partition, *_bounds(settings, reader, TopicPartition(topic, partition))
+        )
         for place in dict.fromkeys(places):
             if place.partition == partition and place.event_offset not in found:
                 value = records.of(place)
@@ -105,15 +116,13 @@ def read_past(settings: Settings, partition: int, places: Iterable[RecordPlace])
     return found
 
 
-def _bounds(reader: Consumer, place: TopicPartition) -> tuple[int, int]:
+def _bounds(settings: Settings, reader: Consumer, place: TopicPartition) -> tuple[int, int]:
     """The first offset and the one after the last that is committed. A leader that moves is asked again."""
-    deadline = time.monotonic() + READ_SECONDS_MAX
+    deadline, asker = time.monotonic() + READ_SECONDS_MAX, admin(settings.kafka)
     while True:
         try:
-            low, high = reader.get_watermark_offsets(place, timeout=READ_SECONDS_MAX)
+            return watermarks(reader, asker, place, timeout_seconds=READ_SECONDS_MAX)
         except KafkaException:
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_SECONDS)
-        else:
-            return int(low), int(high)

@@ -20,6 +20,7 @@ from pipeline.kafka import (
     list_offsets,
     topic_id,
     topic_name,
+    watermarks,
 )
 from pipeline.settings import Settings
 
@@ -47,6 +48,7 @@ class PartitionReader:
         self.partition = partition
         self._settings = settings
         self._abandoned = abandoned
+        self._uncommitted = uncommitted
         self._deadline = time.monotonic() + settings.worker.load_timeout_seconds
         # The end is known when a fetch finds nothing, and every question waits for the fetch that is under way.
         options: dict[str, Any] = {"enable.partition.eof": True, "fetch.wait.max.ms": END_WAIT_MS}
@@ -69,10 +71,15 @@ class PartitionReader:
 
     def bounds(self, name: str) -> tuple[int, int]:
         """The first offset, and the one after the last that is committed."""
-        low, high = self._asked(
-            lambda: self._consumer.get_watermark_offsets(self._place(name), timeout=REQUEST_SECONDS_MAX)
+        return self._asked(
+            lambda: watermarks(
+                self._consumer,
+                self._admin,
+                self._place(name),
+                timeout_seconds=REQUEST_SECONDS_MAX,
+                uncommitted=self._uncommitted,
+            )
         )
-        return int(low), int(high)
 
     def ends(self, names: Iterable[str], *, uncommitted: bool = False) -> dict[str, int]:
         """Where these topics end, all in one question: at what is committed, or at what is written."""
@@ -99,9 +106,23 @@ class PartitionReader:
 
     def offset_at(self, name: str, since_ms: int, high: int) -> int:
         """The first record with this timestamp or a later one; `high` where there is none."""
-        asked = TopicPartition(self.topic(name), self.partition, since_ms)
-        (answer,) = self._consumer.offsets_for_times([asked], timeout=REQUEST_SECONDS_MAX)
-        return answer.offset if answer.offset >= 0 else high
+
+        def ask() -> int:
+            asked = self._place(name, since_ms)
+            (answer,) = self._consumer.offsets_for_times([asked], timeout=REQUEST_SECONDS_MAX)
+            return int(answer.offset)
+
+        found = self._asked(ask)
+        if (
+            found < 0
+        ):  # So answers a broker whose disk has failed, too; once it says where the log begins, it has not.
+            self._asked(
+                lambda: list_offsets(
+                    self._admin, [self._place(name)], "earliest", timeout_seconds=REQUEST_SECONDS_MAX
+                )
+            )
+            found = self._asked(ask)
+        return found if found >= 0 else high
 
     def read(self, name: str, start: int, high: int) -> Iterator[Message]:
         """Every record in [start, high), in order."""

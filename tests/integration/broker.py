@@ -55,6 +55,11 @@ class Broker:
     def wake(self) -> None:
         self._send(signal.SIGCONT)
 
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
     def remember_transactions(self) -> None:
         """Keep what the coordinator of transactions has on disk, while the broker is stopped."""
         for log in self._data.glob(TRANSACTIONS):
@@ -67,8 +72,7 @@ class Broker:
             shutil.copytree(self._remembered / log.name, log)
 
     def _send(self, number: signal.Signals) -> None:
-        assert self._child is not None
-        os.kill(self._child.pid, number)
+        os.kill(self.pid, number)
 
     def close(self) -> None:
         if self._child is not None:

@@ -26,6 +26,7 @@ from schemas.sink_plan import SinkPlan
 from schemas.topics import ACCOUNT_EVENTS, COMMAND_RESULTS, DEAD_LETTERS, SINK_PLANS
 from tests.builders import Record
 from tests.integration.broker import own_broker
+from tests.stack import wait_until
 from tests.stream_workers import Outcomes, streaming
 
 pytestmark = pytest.mark.integration
@@ -129,5 +130,11 @@ def test_a_batch_that_is_half_committed_stops_the_worker(
 def test_a_plan_that_may_have_been_carried_out_counts(forgotten: Settings) -> None:
     assert PlanLog(forgotten, PLANNED).newest(begins=0) == PLAN
     place = TopicPartition(topic_name(forgotten.kafka, SINK_PLANS), PLANNED)
-    (end,) = list_offsets(admin(forgotten.kafka), [place], "latest", timeout_seconds=10).values()
-    assert newest_plan(forgotten, PLANNED, begins=0, ends=end) == PLAN
+    broker = admin(forgotten.kafka)
+
+    def end() -> int:
+        (found,) = list_offsets(broker, [place], "latest", timeout_seconds=10).values()
+        return found
+
+    wait_until("the plan's markers are written, which a commit does not wait for", lambda: end() > 0, 10)
+    assert newest_plan(forgotten, PLANNED, begins=0, ends=end()) == PLAN
