@@ -92,15 +92,14 @@ class Lanes:
             why = self._striker.strike(fault)
             missed = missed + 1 if why else 0
             what = f"{fault.kind} in {fault.phase}"
-            if not why:
-                lane.done.append(time.monotonic())
-            elif tried < ROUNDS_MAX and missed < MISSED_IN_A_ROW_MAX:
+            if why and tried < ROUNDS_MAX and missed < MISSED_IN_A_ROW_MAX:
                 waiting.append((fault, tried + 1))
                 what = f"missed, to be tried again: {what}"
             else:
                 lane.done.append(time.monotonic())
-                self.missed.append(f"{what}: {why}")
-                what = f"missed: {what}"
+                if why:
+                    self.missed.append(f"{what}: {why}")
+                    what = f"missed: {what}"
             self._say(f"  {self.done}/{self.planned}  {time.monotonic() - self._began:.0f} s  {what}")
             if missed >= MISSED_IN_A_ROW_MAX:
                 self.ended.set()

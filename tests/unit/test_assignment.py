@@ -1,34 +1,19 @@
 """Records belong to the generation in which they were polled."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pipeline.settings import Settings
 from pipeline.stream.assignment import Assignment
-from pipeline.stream.compactor import Compactor
-from pipeline.stream.dead_letter_limit import DeadLetterLimit
-from pipeline.stream.partition import PartitionMeter, Shared
 from tests.builders import core, record, usage
-
-
-def meter() -> PartitionMeter:
-    shared = Shared(
-        settings=Settings(),
-        core=core(),
-        threads=ThreadPoolExecutor(1),
-        disk=ThreadPoolExecutor(1),
-        compactor=Compactor(),
-        dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
-    )
-    return PartitionMeter(shared, 0)
+from tests.partition_meters import partition_meter
 
 
 def test_what_was_polled_in_another_generation_is_left_to_be_read_again() -> None:
     async def offered() -> tuple[bool, bool]:
         held = Assignment(Settings(), core())
-        held.generation, held.meters = 2, {0: meter()}
+        held.generation, held.meters = 2, {0: partition_meter()}
         held.offer(1, 0, [record(usage(), offset=7)], 8)
         of_another = held.meters[0].is_idle
         held.offer(2, 0, [record(usage(), offset=7)], 8)
@@ -39,7 +24,7 @@ def test_what_was_polled_in_another_generation_is_left_to_be_read_again() -> Non
 
 def test_records_that_were_taken_already_end_the_worker() -> None:
     """The guard behind the check above: without it, they would come once by the old poll and once by the new one."""
-    taken = meter()
+    taken = partition_meter()
     taken.offer([record(usage(), offset=7)], 8)
     with pytest.raises(AssertionError):
         taken.offer([record(usage(), offset=7)], 8)
@@ -47,7 +32,7 @@ def test_records_that_were_taken_already_end_the_worker() -> None:
 
 def test_a_partition_is_not_polled_while_large_events_wait() -> None:
     """Records alone would let twenty thousand of the largest events wait."""
-    waiting = meter()
+    waiting = partition_meter()
     waiting.offer([record(bytes(16_777_216), offset=7)], 8)
     assert not waiting.is_full
     waiting.offer([record(bytes(16_777_216), offset=8)], 9)

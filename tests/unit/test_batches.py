@@ -1,31 +1,20 @@
 """Where a batch ends: at its time in the core, unless the partition is behind its log by a whole batch."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.settings import Settings, WorkerSettings
-from pipeline.stream.compactor import Compactor
-from pipeline.stream.dead_letter_limit import DeadLetterLimit
-from pipeline.stream.partition import SLICE_RECORDS, PartitionMeter, Shared
+from pipeline.stream.partition import SLICE_RECORDS
 from pipeline.tracing import NO_TRACES
-from tests.builders import core, record, usage
-from tests.unit.test_failed_commit import empty_memory
+from tests.builders import record, usage
+from tests.partition_meters import empty_memory, partition_meter
 
 POLLED = 5 * SLICE_RECORDS
 
 
 def records_of_a_batch(directory: Path, *, end: int, **worker: int) -> int:
     """How many of `POLLED` records the next batch takes, of a partition that ends there."""
-    shared = Shared(
-        settings=Settings(worker=WorkerSettings(batch_core_ms_max=1, **worker)),
-        core=core(),
-        threads=ThreadPoolExecutor(1),
-        disk=ThreadPoolExecutor(1),
-        compactor=Compactor(),
-        dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
-    )
-    meter = PartitionMeter(shared, 0)
+    meter = partition_meter(Settings(worker=WorkerSettings(batch_core_ms_max=1, **worker)))
     meter.offer([record(usage(event_id=f"e{each}"), offset=each) for each in range(POLLED)], end)
     _, taken = asyncio.run(meter._fold(empty_memory(directory), NO_TRACES))
     return taken

@@ -30,7 +30,7 @@ from schemas.topics import ACCOUNT_EVENTS, IDENTITIES, changelog
 from tests.bench.peers.state import PartitionState
 
 BATCH_RECORDS_MAX: Final = 10_000
-"""Of all partitions together: twice the worker's largest batch, so that commits are rather fewer than more."""
+"""Of all partitions together; the worker's largest is as large, of one partition."""
 POLL_SECONDS: Final = 0.05
 TRANSACTION_SECONDS_MAX: Final = 30
 COLLECT_RECORDS: Final = 1_000_000

@@ -1,0 +1,45 @@
+"""One partition's meter and memory without Kafka, for tests of what lies between two commits."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.boundaries import Boundaries
+from pipeline.metering import initial_cursor
+from pipeline.settings import Settings
+from pipeline.stream.closed_hours import ClosedHours
+from pipeline.stream.compactor import Compactor
+from pipeline.stream.dead_letter_limit import DeadLetterLimit
+from pipeline.stream.identities import IdentityIndex
+from pipeline.stream.local_rows import LocalRows
+from pipeline.stream.memory import PartitionMemory
+from pipeline.stream.partition import PartitionMeter, Shared
+from pipeline.stream.rows import Rows
+from pipeline.stream.whole_rows import Origin
+from tests.builders import core
+
+
+def partition_meter(settings: Settings | None = None) -> PartitionMeter:
+    """Of partition 0, which it has not taken over."""
+    shared = Shared(
+        settings=settings or Settings(),
+        core=core(),
+        threads=ThreadPoolExecutor(1),
+        disk=ThreadPoolExecutor(1),
+        compactor=Compactor(),
+        dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
+    )
+    return PartitionMeter(shared, 0)
+
+
+def empty_memory(directory: Path) -> PartitionMemory:
+    origin = Origin(topic="changelog", topic_id="topic-id", partition=0, partitions=1)
+    closed = ClosedHours(directory=None, topic_id="topic", partition=0)
+    return PartitionMemory(
+        partition=0,
+        cursor=initial_cursor(core(), "topic-id"),
+        published={},
+        accounts=Rows({}, {}),
+        identities=IdentityIndex(closed, keep_ms=1000),
+        boundaries=Boundaries(()),
+        local=LocalRows(directory, origin, log_bytes_min=1, compactor=Compactor()),
+    )
