@@ -57,6 +57,7 @@ __all__ = [
     "headers_of",
     "list_offsets",
     "logged",
+    "offsets_at",
     "producer",
     "topic_id",
     "topic_name",
@@ -235,3 +236,24 @@ def watermarks(
         asker, [place], "latest", timeout_seconds=timeout_seconds, uncommitted=uncommitted
     ).values()
     return low, high
+
+
+def offsets_at(
+    client: Consumer, asker: AdminClient, places: Sequence[TopicPartition], *, timeout_seconds: float
+) -> dict[tuple[str, int], int]:
+    """The first offset whose record has a time or a later one, for places that carry the time in ms as their offset;
+    without those that have none. Raises KafkaException.
+
+    "None" is also the answer of a broker whose disk has failed (`watermarks`): once it says where the logs begin, it
+    has not, and is believed.
+    """
+
+    def ask() -> dict[tuple[str, int], int]:
+        answers = client.offsets_for_times(list(places), timeout=timeout_seconds)
+        return {(each.topic, each.partition): each.offset for each in answers if each.offset >= 0}
+
+    found = ask()
+    if len(found) < len(places):
+        list_offsets(asker, places, "earliest", timeout_seconds=timeout_seconds)
+        found = ask()
+    return found

@@ -15,6 +15,7 @@ from pipeline.kafka import (
     admin,
     consumer,
     drain,
+    offsets_at,
     topic_name,
     watermarks,
 )
@@ -87,16 +88,14 @@ class Log:
 
     def offset_at(self, topic: str, partition: int, at_ms: int, end: int) -> int:
         """The first offset whose record has this time or a later one; `end` where none has."""
-        asked = TopicPartition(topic_name(self._kafka, topic), partition, at_ms)
-        (answer,) = self._reader.offsets_for_times([asked], timeout=READ_STALL_SECONDS_MAX)
-        return answer.offset if answer.offset >= 0 else end
+        return self.offsets_at([topic], partition, at_ms).get(topic, end)
 
     def offsets_at(self, topics: Sequence[str], partition: int, at_ms: int) -> dict[str, int]:
         """As `offset_at`, of several topics in one question, without those that have none."""
         asked = {topic_name(self._kafka, topic): topic for topic in topics}
         places = [TopicPartition(name, partition, at_ms) for name in asked]
-        answers = self._reader.offsets_for_times(places, timeout=READ_STALL_SECONDS_MAX)
-        return {asked[answer.topic]: answer.offset for answer in answers if answer.offset >= 0}
+        found = offsets_at(self._reader, self._admin, places, timeout_seconds=READ_STALL_SECONDS_MAX)
+        return {asked[name]: offset for (name, _), offset in found.items()}
 
     def first(self, topic: str, partition: int, start: int = OFFSET_BEGINNING) -> Message | None:
         """The first committed record from an offset on; None where none is there now."""

@@ -18,6 +18,7 @@ from pipeline.kafka import (
     consumer,
     drain,
     list_offsets,
+    offsets_at,
     topic_id,
     topic_name,
     watermarks,
@@ -106,23 +107,11 @@ class PartitionReader:
 
     def offset_at(self, name: str, since_ms: int, high: int) -> int:
         """The first record with this timestamp or a later one; `high` where there is none."""
-
-        def ask() -> int:
-            asked = self._place(name, since_ms)
-            (answer,) = self._consumer.offsets_for_times([asked], timeout=REQUEST_SECONDS_MAX)
-            return int(answer.offset)
-
-        found = self._asked(ask)
-        if (
-            found < 0
-        ):  # So answers a broker whose disk has failed, too; once it says where the log begins, it has not.
-            self._asked(
-                lambda: list_offsets(
-                    self._admin, [self._place(name)], "earliest", timeout_seconds=REQUEST_SECONDS_MAX
-                )
-            )
-            found = self._asked(ask)
-        return found if found >= 0 else high
+        place = self._place(name, since_ms)
+        found = self._asked(
+            lambda: offsets_at(self._consumer, self._admin, [place], timeout_seconds=REQUEST_SECONDS_MAX)
+        )
+        return found.get((place.topic, place.partition), high)
 
     def read(self, name: str, start: int, high: int) -> Iterator[Message]:
         """Every record in [start, high), in order."""

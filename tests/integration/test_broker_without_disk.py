@@ -6,6 +6,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from pipeline.chaos.starving import full_disk
 from pipeline.kafka import (
     KafkaException,
@@ -21,6 +23,7 @@ from pipeline.kafka import (
 from tests.integration.broker import own_broker
 from tests.stack import wait_until
 
+pytestmark = pytest.mark.integration
 TOPIC: Final = "log"
 PARTITIONS: Final = 4
 STARVED_SECONDS: Final = 3
