@@ -140,7 +140,7 @@ def measure(
 def _run(settings: Settings, plan: GatewayPlan, usage_per_second: float) -> Mapping[str, Sequence[float]]:
     accounts = [f"a{each}" for each in range(plan.accounts)]
     with deployed(settings) as there, ExitStack() as beside:
-        publish_accounts(settings, accounts, [])
+        publish_accounts(settings, accounts)
         if usage_per_second:
             arguments = [str(each) for each in (usage_per_second, plan.seconds + 1, plan.accounts)]
             beside.enter_context(process(settings, "tests.bench.holds.usage_stream", *arguments))

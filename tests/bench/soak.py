@@ -151,7 +151,7 @@ def _deployment(directory: Path, running: ExitStack) -> Settings:
     )
     for program in ("worker", "sink", "scheduler", "reconciler"):
         running.enter_context(process(settings, "pipeline", program, **sink_environment(settings)))
-    publish_accounts(settings, [*(f"a{each}" for each in range(ACCOUNTS)), PROBE], [])
+    publish_accounts(settings, [*(f"a{each}" for each in range(ACCOUNTS)), PROBE])
     return settings
 
 

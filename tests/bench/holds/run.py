@@ -126,8 +126,10 @@ def _run(
     accounts = [f"a{each}" for each in range(plan.accounts)]
     sleepers = [f"s{each}" for each in range(int(scenario.sleepers * plan.scale))]
     with ExitStack() as running:
+        if sleepers:
+            _publish_sleepers(settings, sleepers)
         running.enter_context(process(settings, "tests.bench.holds.timed_worker"))
-        publish_accounts(settings, accounts, sleepers)
+        publish_accounts(settings, accounts, sleepers=len(sleepers))
         if sleepers:
             running.enter_context(_ticks(settings, after_seconds=plan.warm_up_seconds))
         if scenario.usage_per_second:
@@ -140,17 +142,28 @@ def _run(
         return stages(asked, steps, skip_seconds=plan.warm_up_seconds)
 
 
-def publish_accounts(settings: Settings, accounts: list[str], sleepers: list[str]) -> None:
-    """Open the accounts now, and the sleepers so long ago that the next tick ends their first period."""
-    now, key = datetime.now(UTC), command_key(settings)
-    assert key is not None, "a deployment without a command key"
-    if sleepers:
-        opened_at = now - timedelta(days=SLEEPER_DAYS)
-        with producers_dates(settings.kafka):
-            _publish(settings, (_open(each, "starter", opened_at, key) for each in sleepers), opened_at)
-    _publish(settings, (_open(each, "enterprise", now, key) for each in accounts), None)
-    answers, expected = committed(settings.kafka), len(accounts) + len(sleepers)
+def publish_accounts(settings: Settings, accounts: list[str], *, sleepers: int = 0) -> None:
+    """Open the accounts now; wait until they are open, and so many sleepers that were published before."""
+    now = datetime.now(UTC)
+    _publish(settings, _opened(settings, accounts, "enterprise", now), None)
+    answers, expected = committed(settings.kafka), len(accounts) + sleepers
     wait_until("the accounts are open", lambda: answers() >= expected, OPEN_SECONDS_MAX)
+
+
+def _publish_sleepers(settings: Settings, sleepers: list[str]) -> None:
+    """Open them so long ago that the next tick ends their first period. Before any worker starts: it refuses an input
+    log with producers' timestamps."""
+    opened_at = datetime.now(UTC) - timedelta(days=SLEEPER_DAYS)
+    with producers_dates(settings.kafka):
+        _publish(settings, _opened(settings, sleepers, "starter", opened_at), opened_at)
+
+
+def _opened(
+    settings: Settings, accounts: list[str], plan: str, at: datetime
+) -> Iterator[tuple[bytes | None, bytes]]:
+    key = command_key(settings)
+    assert key is not None, "a deployment without a command key"
+    return (_open(each, plan, at, key) for each in accounts)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _run(settings: Settings, plan: LatencyPlan, rate: int) -> dict[str, Times]:
         running.enter_context(
             process(settings, "tests.bench.latency.timed_sink", **sink_environment(settings))
         )
-        publish_accounts(settings, accounts, [])
+        publish_accounts(settings, accounts)
         balances, stored = Balances(settings), Stored(settings)
         balances.ready.wait(SEEN_SECONDS_MAX)
         beside = [str(each) for each in (rate - plan.probes_per_second, plan.seconds + 1, plan.accounts)]
