@@ -101,6 +101,6 @@ def _define_agent(app: StreamApp) -> None:
             async for event in cast("AsyncIterable[faust.EventT[Any]]", batches.events()):
                 polled = cast("transport.Polled", event.message.value)
                 await reached_async(Phase.WORKER_POLLED, event.message.partition)
-                app.held.offer(polled.generation, event.message.partition, polled.records, polled.end)
+                app.held.offer(polled.generation, event.message.partition, polled.records)
         except Exception as error:  # noqa: BLE001  (Faust would restart the agent and lose the batch)
             end_by(error, "the agent failed")

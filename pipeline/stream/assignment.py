@@ -105,10 +105,10 @@ class Assignment:
         if generation == self.generation:
             self._open, self.is_changing = True, False
 
-    def offer(self, generation: int, partition: int, records: Sequence[LogRecord], end: int) -> None:
-        """Hand polled records to their partition, which ended there; those of another generation are read again."""
+    def offer(self, generation: int, partition: int, records: Sequence[LogRecord]) -> None:
+        """Hand polled records to their partition; those of another generation are read again."""
         if generation == self.generation:
-            self.meters[partition].offer(records, end)
+            self.meters[partition].offer(records)
 
     def has_room(self, partition: int) -> bool:
         """Whether the partition can take more records now."""

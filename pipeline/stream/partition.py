@@ -1,15 +1,15 @@
 """Meters one partition for as long as this worker holds it: fence, load, then one batch at a time.
 
-A batch ends after `batch_rows_max` records, `batch_bytes_max` or `batch_core_ms_max` in the core, whichever is first;
-what was polled beyond it stays first in line. A partition that is behind its log by a whole batch may take a whole one:
-its newest record waits for the backlog either way, and large batches write each account's row once for many events.
+A batch takes all that waits when it begins, and what comes while it has been in the core for less than
+`batch_core_ms_max`; at most `batch_rows_max` records and `batch_bytes_max`. So batches grow with the load, and large
+ones cost less an event: they write each account's row once for many. A shorter one would answer nobody sooner, as the
+rest would wait for one commit more.
 While one partition commits in a thread, others compute in the event loop, in turns of one slice.
 """
 
 import asyncio
 import gc
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -87,8 +87,6 @@ class PartitionMeter:
         self.memory: PartitionMemory | None = None
         self._shared = shared
         self._next_offset = 0
-        self._end = 0
-        """Of the partition's log, when it was last fetched."""
         self._waiting: deque[LogRecord] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -140,11 +138,11 @@ class PartitionMeter:
         """Whether all that was polled is committed."""
         return not self._waiting and not self._arrived.is_set()
 
-    def offer(self, records: Sequence[LogRecord], end: int) -> None:
-        """Take polled records in line; the partition ended there."""
+    def offer(self, records: Sequence[LogRecord]) -> None:
+        """Take polled records in line."""
         # Above it is normal: transaction markers take offsets. Below it is a record that was metered already.
         assert records[0].offset >= self._next_offset, (self.partition, records[0].offset, self._next_offset)
-        self._next_offset, self._end = records[-1].offset + 1, end
+        self._next_offset = records[-1].offset + 1
         self._waiting.extend(records)
         self._waiting_bytes += _bytes_of(records)
         self._arrived.set()
@@ -202,14 +200,13 @@ class PartitionMeter:
 
     async def _fold(self, memory: PartitionMemory, traces: Traces) -> tuple[Folded, int]:
         batch = Batch(self._shared.core, memory.view())
-        is_behind = self._end - self._waiting[0].offset >= self._batch_rows_max
-        core_seconds_max = math.inf if is_behind else self._shared.settings.worker.batch_core_ms_max / 1000
+        waited, core_seconds_max = len(self._waiting), self._shared.settings.worker.batch_core_ms_max / 1000
         records, taken_bytes, core_seconds, past_seconds = 0, 0, 0.0, 0.0
         while (
             self._waiting
             and records < self._batch_rows_max
             and taken_bytes < self._batch_bytes_max
-            and core_seconds < core_seconds_max
+            and (records < waited or core_seconds < core_seconds_max)
             and past_seconds < PAST_SECONDS_MAX
         ):
             size = min(SLICE_RECORDS, self._batch_rows_max - records, len(self._waiting))

@@ -43,8 +43,6 @@ class Polled(NamedTuple):
 
     generation: int
     records: list[LogRecord]
-    end: int
-    """Where the partition ended when they were fetched."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -131,8 +129,7 @@ class Consumer(driver.Consumer):
             return  # Read again from the cursor, which is sought after this.
         for tp, records in polled.items():
             last = records[-1]
-            end = max(self._thread.end_of(tp) or 0, last.offset + 1)
-            batch = cast("Any", Polled(generation, records, end))
+            batch = cast("Any", Polled(generation, records))
             yield tp, ConsumerMessage(
                 tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None, batch, None,
                 tp=tp, generation_id=self.app.consumer_generation_id,

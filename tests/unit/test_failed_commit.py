@@ -20,7 +20,7 @@ async def committed_in_vain(memory: PartitionMemory) -> "asyncio.Task[None]":
     meter = partition_meter(settings)
     quiet = producer(settings.kafka, transactional_id="never-fenced", log_level="0")
     task = asyncio.create_task(meter._meter(Transaction(settings, 0, quiet), memory))
-    meter.offer([record(open_account())], 1)
+    meter.offer([record(open_account())])
     await asyncio.wait([task], timeout=10)
     return task
 
