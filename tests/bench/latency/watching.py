@@ -20,9 +20,11 @@ POLL_SECONDS: Final = 0.05
 ASK_SECONDS: Final = 0.05
 """Between two looks into ClickHouse: what is seen is at most so much older than it looks."""
 _REACHED: Final = """
-SELECT partition, max(offset) AS reached FROM metered_records WHERE accepted_at >= {since:DateTime64(3, 'UTC')}
-GROUP BY partition
+SELECT partition, max(offset) AS reached, toUnixTimestamp64Milli(max(accepted_at)) AS newest FROM metered_records
+WHERE accepted_at >= {since:DateTime64(3, 'UTC')} GROUP BY partition
 """
+"""Only parts with rows as new as those that were seen last are read: asked for all, it took a fifth of a processor
+from what it watches."""
 
 
 class Balances(threading.Thread):
@@ -70,17 +72,21 @@ class Stored(threading.Thread):
         self.stopped = threading.Event()
         self.reached: dict[int, Steps] = {each: Steps() for each in range(settings.kafka.partitions)}
         """Partition → every look, by the first offset that it did not see."""
-        self._settings, self._since = settings, time.time()
+        self._settings = settings
+        self._newest = dict.fromkeys(self.reached, time.time())
+        """Partition → when its newest row that was seen was accepted; no later row of it is older."""
         self.start()
 
     def run(self) -> None:
         with closing(open_analyst(self._settings.clickhouse)) as client:
             while not self.stopped.wait(ASK_SECONDS):
-                answer = client.query(_REACHED, parameters={"since": f"{self._since:.3f}"})
+                since = min(self._newest.values())
+                answer = client.query(_REACHED, parameters={"since": f"{since:.3f}"})
                 at = time.time()
-                for partition, offset in answer.result_rows:
+                for partition, offset, newest_ms in answer.result_rows:
                     self.reached[partition].next_offsets.append(offset + 1)
                     self.reached[partition].at.append(at)
+                    self._newest[partition] = newest_ms / 1000
 
     def has(self, position: Position) -> bool:
         looks = self.reached[position[0]].next_offsets
