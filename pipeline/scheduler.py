@@ -5,8 +5,9 @@ run, crash and start again: more ticks change no result, and where none come, ea
 event. For an account that is not due a tick makes no record; a tick costs one small transaction, the cursor's.
 
 One tick lets time pass for at most `rules.boundary_accounts_max` idle accounts of a partition. When more are due at
-once, they take (accounts ÷ partitions ÷ boundary_accounts_max) × tick_seconds: by default 250 s for a million on four
-partitions. Whoever is used meanwhile is brought up to date by that event, and all is booked at the instant it was due.
+once, they take (accounts ÷ partitions ÷ boundary_accounts_max) × tick_seconds: by default 14 minutes for a million on
+four partitions. Whoever is used meanwhile is brought up to date by that event, and all is booked at the instant it
+was due.
 """
 
 import logging

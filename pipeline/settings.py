@@ -50,8 +50,9 @@ class RuleSettings(_Group):
     under another value gives other balances."""
     publish_lead_seconds: int = Field(default=60, ge=1, le=86_400)
     """A price book or plan catalogue takes force at least this long after it was put into the log."""
-    boundary_accounts_max: int = Field(default=2000, ge=1)
-    """Accounts that one tick advances at most, so that a storm of expiries never holds up usage."""
+    boundary_accounts_max: int = Field(default=300, ge=1)
+    """Accounts that one tick advances at most, so that a storm of expiries never holds up usage: all of them are one
+    step of the core, about 40 ms in which nothing else of the worker is metered."""
 
 
 class WorkerSettings(_Group):
@@ -98,7 +99,7 @@ class SinkSettings(_Group):
 
 
 class SchedulerSettings(_Group):
-    tick_seconds: float = Field(default=2, ge=0.05, le=60)
+    tick_seconds: float = Field(default=1, ge=0.05, le=60)
     """Between two ticks of one scheduler: how late an idle account's period ends or a hold of it expires at most,
     as long as no more than `rules.boundary_accounts_max` accounts of a partition are due at once."""
 
