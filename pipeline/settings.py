@@ -60,7 +60,7 @@ class WorkerSettings(_Group):
     batch_rows_max: int = Field(default=10_000, ge=1, le=100_000)
     batch_bytes_max: int = Field(default=16_777_216, ge=1024)
     """Of a batch's events; what has been read of a partition and waits is at most twice as much, and a fetch."""
-    batch_core_ms_max: int = Field(default=50, ge=0)
+    batch_core_ms_max: int = Field(default=50, ge=1)
     """Once a batch has been so long in the core, it takes no more than what waited when it began."""
     session_timeout_ms: int = Field(default=6000, ge=1000)
     heartbeat_interval_ms: int = Field(default=1000, ge=100)
