@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from tests.bench.holds.run import PERCENTILES, STORM, HoldsPlan, Measured
+from tests.bench.holds.run import PERCENTILES, HoldsPlan, Measured
 from tests.bench.holds.stages import STAGES
 from tests.bench.report import machine_note
 from tests.bench.times import TimesReport, times_row
@@ -26,7 +26,7 @@ def hold_footnote(report: HoldsReport) -> str:
     plan = report.plan
     return (
         ("" if plan.is_judged else "Too short for goals: it shows that every scenario runs.\n")
-        + f"Medians of {plan.runs} runs of {plan.seconds:g} s ({STORM.lasts * plan.seconds:g} s while periods end), "
+        + f"Medians of {plan.runs} runs of {plan.seconds:g} s, longer if it takes longer until all periods have ended, "
         f"the first {plan.warm_up_seconds:g} s left out; "
         f"holds of one image over {plan.accounts:,} accounts, 4 partitions, one worker; broker, worker and load on "
         "one machine.\n" + machine_note(report.machine)
