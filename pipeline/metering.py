@@ -76,6 +76,8 @@ class Batch:
             old = before.get(key)
             if old is not None:
                 digest -= row_digest(key, old)
+        # In the order of the log, as all outputs are: who reads up to an input offset may stop there.
+        for key in sorted(rows, key=lambda key: work.places[key].offset):
             work.records.append(emit.account_balance(work.accounts[key], work.places[key]))
         digest += sum(row_digest(key, content) for key, content in work.published.items())
         cursor = replace(

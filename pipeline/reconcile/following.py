@@ -1,8 +1,9 @@
 """Follows a deployment and says for each partition up to where log, ledger and ClickHouse are equal.
 
 Two hands go over each partition. The first compares what is new, stretch by stretch, and leaves a mark. The second goes
-round behind it, a stretch at a time, so that what is altered later is found too. A difference is one that still
-stands at a second look; it is named until the stretch that it is in is compared again and found equal.
+round behind it, a stretch at a time, so that what is altered later is found too; it moves only when nothing is new, and
+rests so long after each step that it takes a small part of the time: no index helps with what is old. A difference is
+one that still stands at a second look; it is named until the stretch that it is in is compared again and found equal.
 """
 
 import time
@@ -85,14 +86,22 @@ class Follower:
         self._warehouse = warehouse
         self._wait = wait
         self._beyond_at = 0.0
+        self._review_at = 0.0
         begun = {mark.partition: followed_from(mark) for mark in marks}
         self.partitions = [
             begun.get(each) or Followed(partition=each) for each in range(settings.kafka.partitions)
         ]
 
     def turn(self) -> bool:
-        """Both hands one step in each partition. Whether there is more to compare at once."""
+        """One step in each partition. Whether there is more to compare at once; if not, the second hand is due."""
         more = [self._step(each) for each in self.partitions]
+        begun = time.monotonic()
+        if not any(more) and begun >= self._review_at:
+            for each in self.partitions:
+                self._review(each)
+            ended = time.monotonic()
+            rest = (ended - begun) * (100 / self._settings.reconciler.review_percent_max - 1)
+            self._review_at = ended + rest
         if time.monotonic() >= self._beyond_at:
             self._look_beyond()
             self._beyond_at = time.monotonic() + BEYOND_SECONDS
@@ -111,10 +120,11 @@ class Follower:
         reached = self._compare(followed, followed.compared_up_to)
         has_moved = reached > followed.compared_up_to
         followed.compared_up_to = max(reached, followed.compared_up_to)
-        self._review(followed, begin)
         return has_moved and reached < progress.stored_before
 
-    def _review(self, followed: Followed, begin: int) -> None:
+    def _review(self, followed: Followed) -> None:
+        assert followed.progress is not None, "asked for in the step before"
+        begin = followed.progress.log_begins
         if followed.compared_up_to <= begin:
             return
         if followed.reviewed_up_to >= followed.compared_up_to:

@@ -23,6 +23,9 @@ from pipeline.stopping import stop_asked
 from pipeline.telemetry import Register, listen
 from schemas.reconcile_mark import ReconcileMark
 
+READ_AHEAD_BYTES: Final = 4_194_304
+"""Stretches are short, and what is fetched beyond one is thrown away."""
+
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -45,7 +48,11 @@ def serve(settings: Settings, stop: threading.Event, metrics: "Metrics") -> None
 
 
 def _follow(settings: Settings, stop: threading.Event, metrics: "Metrics") -> None:
-    client, log, writer = open_client(settings.clickhouse), Log(settings.kafka), producer(settings.kafka)
+    client, log, writer = (
+        open_client(settings.clickhouse),
+        Log(settings.kafka, read_ahead_bytes=READ_AHEAD_BYTES),
+        producer(settings.kafka),
+    )
     with closing(client), closing(log):
         follower = Follower(settings, log, Warehouse(client), newest_marks(log, settings), wait=stop.wait)
         while not stop.is_set():

@@ -28,6 +28,7 @@ from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS, COMMAND_RESULTS, LE
 OUTCOME_TOPICS: Final = (*STORED_TOPICS, COMMAND_RESULTS)
 INPUTS_MAX: Final = 200_000
 """Offsets of a stretch, most of which may be ticks that brought nothing."""
+_NOTHING: Final = Link(0, FIRST_HASH, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +99,12 @@ class StretchCheck(PartitionCheck):
             partition=self.table.partition, findings=self.findings, whole=False, entries_whole=False
         )
         self._compare(STATEMENTS, statements.read)
-        chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES), newest=self._links())
+        links = self._links()
+        chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES), newest=dict(links))
         self._compare(ENTRIES, lambda entry: self._entry(chains, statements, topups, entry))
         self._check_answers()
-        self._check_balances(chains.newest)
+        self._check_balances(links)
+        self._check_stored_balances()
 
     def _records(self, topic: str) -> Iterable[dict[str, Any]]:
         return self.records.get(topic, ())
@@ -118,23 +121,34 @@ class StretchCheck(PartitionCheck):
             account: Link(seq, entry_hash, micros(balance)) for account, seq, entry_hash, balance in found
         }
 
-    def _check_balances(self, newest: Mapping[str, Link]) -> None:
-        """The newest balance of each account in Kafka: the sum of its entries; and the same in ClickHouse."""
+    def _check_balances(self, newest: dict[str, Link]) -> None:
+        """Each balance in Kafka is what the account's entries came to where it was said. `newest`: before the stretch.
+
+        A batch says one balance of an account, of its last change, so where a stretch cuts a batch the balance of an
+        entry may stand behind the cut: that entries without a balance have one is not looked at here.
+        """
+        entries = iter(self._records(ENTRIES.topic))
+        entry = next(entries, None)
+        for record in self._records(ACCOUNT_BALANCES):
+            while entry is not None and entry["offset"] <= record["offset"]:
+                balance = micros(entry["balance_after"])
+                newest[entry["account_id"]] = Link(entry["entry_seq"], entry["entry_hash"], balance)
+                entry = next(entries, None)
+            posted, seq = micros(record["posted"]), record["entry_seq"]
+            link = newest.get(record["account_id"], _NOTHING)
+            if (posted, seq) != (link.balance, link.entry_seq):
+                wanted = f"{link.balance} after entry {link.entry_seq}"
+                self._differ_balance(record, ACCOUNT_BALANCES, wanted, f"{posted} after entry {seq}")
+
+    def _check_stored_balances(self) -> None:
+        """The newest balance of each account in the stretch stands in ClickHouse, or a later one."""
         balances = {each["account_id"]: each for each in self._records(ACCOUNT_BALANCES)}
         rows = self.warehouse.balances(self.table.partition, sorted(balances)) if balances else ()
         stored = {account: fields for account, *fields in rows}
         for account, record in balances.items():
-            posted, seq = micros(record["posted"]), record["entry_seq"]
-            link = newest.get(account, Link(0, FIRST_HASH, 0))
-            if (posted, seq) != (link.balance, link.entry_seq):
-                expected, found = (
-                    f"{link.balance} after entry {link.entry_seq}",
-                    f"{posted} after entry {seq}",
-                )
-                self._differ_balance(record, ACCOUNT_BALANCES, expected, found)
-            wanted = [posted, micros(record["held"]), micros(record["overage"]), seq]
-            *amounts, there_seq, offset = stored.get(account, [0, 0, 0, 0, -1])
-            there = [*(micros(str(each)) for each in amounts), there_seq]
+            amounts = [micros(record[name]) for name in ("posted", "held", "overage")]
+            *found, seq, offset = stored.get(account, [0, 0, 0, 0, -1])
+            wanted, there = [*amounts, record["entry_seq"]], [*(micros(str(each)) for each in found), seq]
             if offset < self.table.next_offset and wanted != there:
                 self._differ_balance(record, "account_balances", str(wanted), str(there))
 

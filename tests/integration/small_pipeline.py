@@ -1,10 +1,11 @@
 """A worker and a sink without their processes: the core between real topics and real tables.
 
-For tests of what comes after them. One batch a partition, one transaction, one block a table.
+For tests of what comes after them. For each batch one transaction, and one block a table.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Self
 
 from pipeline import kafka as clients
@@ -13,7 +14,7 @@ from pipeline.admin.topics import ensure_topics
 from pipeline.bootstrap import load_core
 from pipeline.clickhouse import insert_block, open_client
 from pipeline.load import LoadRecord
-from pipeline.metering import Batch, Folded, PartitionView, initial_cursor
+from pipeline.metering import Batch, Folded, initial_cursor
 from pipeline.reconcile.topics import Log
 from pipeline.settings import ClickHouseSettings, Settings
 from pipeline.sink.plan import MAPPING_VERSION
@@ -21,8 +22,10 @@ from pipeline.sink.plan_log import PlanLog
 from pipeline.state import CURSOR_KEY, encode_cursor
 from schemas import topics
 from schemas.sink_plan import PlannedRange, SinkPlan
+from tests.bench.peers.state import PartitionState
 
 SECONDS_MAX = 30
+ALL_RECORDS = 100_000
 TABLES = {
     topics.METERED_RECORDS: "metered_records",
     topics.LEDGER_ENTRIES: "ledger_entries",
@@ -34,15 +37,15 @@ TABLES = {
 }
 
 
-def run(settings: Settings, load: Iterable[LoadRecord]) -> None:
-    """Publish the load and carry it through to ClickHouse."""
+def run(settings: Settings, load: Iterable[LoadRecord], *, batch_rows: int = ALL_RECORDS) -> None:
+    """Publish the load and carry it through to ClickHouse, so many records in a batch."""
     ensure_topics(settings)
     migrate(settings)
     publish(settings, load)
     for partition in range(settings.kafka.partitions):
-        folded = _fold(settings, partition)
-        _commit(settings, partition, folded)
-        _insert(settings, partition, folded)
+        for folded in _fold(settings, partition, batch_rows):
+            _commit(settings, partition, folded)
+            _insert(settings, partition, folded)
         settle(settings, partition)
 
 
@@ -105,25 +108,17 @@ class KeptTables:
         self._client.close()
 
 
-def _fold(settings: Settings, partition: int) -> Folded:
+def _fold(settings: Settings, partition: int, batch_rows: int) -> Iterator[Folded]:
     core = load_core(settings)
-    reader = Log(settings.kafka)
-    log = [clients.logged(message) for message in reader.messages(topics.ACCOUNT_EVENTS, partition)]
-    reader.close()
-    cursor = initial_cursor(core, "small")
-    batch = Batch(
-        core,
-        PartitionView(
-            partition=partition,
-            cursor=cursor,
-            published={},
-            accounts={},
-            identities={},
-            due_accounts=lambda _, __: [],
-        ),
-    )
-    batch.feed(log)
-    return batch.finish()
+    with closing(Log(settings.kafka)) as reader:
+        log = [clients.logged(message) for message in reader.messages(topics.ACCOUNT_EVENTS, partition)]
+    state = PartitionState(partition=partition, cursor=initial_cursor(core, "small"))
+    for first in range(0, max(len(log), 1), batch_rows):
+        batch = Batch(core, state.view())
+        batch.feed(log[first : first + batch_rows])
+        folded = batch.finish()
+        state.apply(folded)
+        yield folded
 
 
 def _commit(settings: Settings, partition: int, folded: Folded) -> None:
@@ -150,5 +145,7 @@ def _insert(settings: Settings, partition: int, folded: Folded) -> None:
             rows[TABLES[record.topic]].append(record.value)
     client = open_client(settings.clickhouse)
     for table, lines in rows.items():
-        insert_block(client, table, b"\n".join(lines), token=f"{table}-{partition}")
+        insert_block(
+            client, table, b"\n".join(lines), token=f"{table}-{partition}-{folded.cursor.next_offset}"
+        )
     client.close()

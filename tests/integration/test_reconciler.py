@@ -40,20 +40,21 @@ def unmarked(
 
 
 def lived(settings: Settings) -> Settings:
-    """One partition, all the way to ClickHouse, compared in many short stretches."""
+    """One partition, all the way to ClickHouse, compared in many short stretches that cut its batches."""
     settings = settings.model_copy(
         update={
             "kafka": settings.kafka.model_copy(update={"partitions": 1}),
-            "reconciler": settings.reconciler.model_copy(update={"records_max": 100}),
+            "reconciler": settings.reconciler.model_copy(
+                update={"records_max": 100, "review_percent_max": 100}
+            ),
         }
     )
     plan = LoadPlan(
         seed=5, events=300, accounts=10, base_ms=int(time.time() * 1000), malformed_share=0.05,
         duplicate_share=0.05, conflict_share=0.02, dry_share=0.2, hold_share=0.1, change_share=0.05,
     )  # fmt: skip
-    small_pipeline.run(
-        settings, generate(plan, CommandKey(key_id=COMMAND_KEY_ID, secret=bytes.fromhex(COMMAND_SECRET)))
-    )
+    key = CommandKey(key_id=COMMAND_KEY_ID, secret=bytes.fromhex(COMMAND_SECRET))
+    small_pipeline.run(settings, generate(plan, key), batch_rows=70)
     return settings
 
 
