@@ -88,7 +88,8 @@ class SinkSettings(_Group):
     batch_bytes_max: int = Field(default=8_000_000, ge=1_000_000)
     """Of one topic and partition. The sink holds up to twice this, times the topics it stores, times its partitions."""
     batch_age_ms_max: int = Field(default=500, ge=1)
-    """From one block of a partition to the next, while records come: ClickHouse makes parts of each and merges them."""
+    """From one block of a partition to the next, while records come: ClickHouse makes parts of each and merges them.
+    Up to four times as long when plan and inserts take more than a fifth of it (`sink/plan.py`)."""
     session_timeout_ms: int = Field(default=6000, ge=1000)
     heartbeat_interval_ms: int = Field(default=1000, ge=100)
     fence_timeout_seconds: int = Field(default=30, ge=1)
@@ -109,7 +110,7 @@ class ReconcilerSettings(_Group):
 
     turn_seconds: float = Field(default=5, ge=0.05, le=3600)
     """From the beginning of one turn over all partitions to the next, when there is nothing left to compare."""
-    records_max: int = Field(default=5000, ge=1, le=100_000)
+    records_max: int = Field(default=20_000, ge=1, le=100_000)
     """Of one topic and partition that are compared at a time: about 10 kB of memory each."""
     review_percent_max: int = Field(default=10, ge=1, le=100)
     """Of its time that may go into comparing again what was compared before, when nothing is new."""

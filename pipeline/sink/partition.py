@@ -18,7 +18,7 @@ from pipeline import tracing
 from pipeline.client.origin import now
 from pipeline.crash_points import Phase, reached
 from pipeline.sink.insert import Inserter
-from pipeline.sink.plan import BlockLimits, Buffer, is_covered, is_due, next_plan, settled
+from pipeline.sink.plan import BlockLimits, Buffer, cycle_seconds, is_covered, is_due, next_plan, settled
 from pipeline.sink.plan_log import PlanLog
 from pipeline.telemetry import APPEND_TO_CLICKHOUSE
 from schemas.sink_plan import SinkPlan
@@ -67,6 +67,7 @@ class SinkPartition:
         self._given_up = threading.Event()
         self._waiting_since: float | None = None
         self._cut_at = -math.inf
+        self._worked_seconds = 0.0
         self._oldest_ms: dict[str, int] = {}
         self._ends_ms: dict[str, int] = {}
         self._traced: deque[tuple[str, int, Sequence[tuple[str, bytes | None]]]] = deque()
@@ -145,6 +146,7 @@ class SinkPartition:
     def _write_and_insert(
         self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]], traces: tracing.Traces
     ) -> None:
+        begun = time.monotonic()
         reached(Phase.SINK_PLANNING, self.number)
         self._log.write(plan)
         planned_at = time.monotonic()
@@ -154,6 +156,7 @@ class SinkPartition:
         reached(Phase.SINK_INSERTED, self.number)
         traces.end()
         self._measure()
+        self._worked_seconds = time.monotonic() - begun
 
     def _repeat(self, plan: SinkPlan, blocks: Mapping[str, Sequence[bytes]], traces: tracing.Traces) -> None:
         reached(Phase.SINK_REPEATING, self.number)
@@ -193,7 +196,8 @@ class SinkPartition:
             self._waiting_since = now
         if any(buffer.is_full(self._tools.limits) for buffer in self.buffers.values()):
             return True
-        return is_due(now - self._waiting_since, now - self._cut_at, self._tools.age_seconds_max)
+        cycle = cycle_seconds(self._tools.age_seconds_max, self._worked_seconds)
+        return is_due(now - self._waiting_since, now - self._cut_at, cycle)
 
     def _is_idle(self) -> bool:
         return all(buffer.at_end and not buffer.rows for buffer in self.buffers.values())

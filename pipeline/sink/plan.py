@@ -15,6 +15,11 @@ from schemas.sink_plan import PlannedRange, SinkPlan
 
 GATHER_SECONDS: Final = 0.05
 """From a block's first record to its cut: what one transaction wrote is read from several topics."""
+WORKING_SHARE_MAX: Final = 0.2
+"""Of the time, that a partition's plans and inserts may take before its blocks become larger and rarer: half of what
+ClickHouse does for a block of 700 rows it does for any block."""
+REST_FACTOR_MAX: Final = 4
+"""How much longer than usual a record may wait for that."""
 MAPPING_VERSION: Final = 1
 """Raise it when the same record becomes another row: old blocks can then be inserted anew beside a rebuild."""
 
@@ -35,6 +40,12 @@ def is_due(waiting_seconds: float, seconds_since_cut: float, age_seconds_max: fl
     that are worth the parts that ClickHouse makes of each."""
     is_gathered = waiting_seconds >= min(GATHER_SECONDS, age_seconds_max)
     return is_gathered and seconds_since_cut >= age_seconds_max
+
+
+def cycle_seconds(age_seconds_max: float, worked_seconds: float) -> float:
+    """From one cut to the next, after a plan and its inserts that took so long. Long on full processors, which are
+    relieved by rarer blocks."""
+    return max(age_seconds_max, min(worked_seconds / WORKING_SHARE_MAX, REST_FACTOR_MAX * age_seconds_max))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

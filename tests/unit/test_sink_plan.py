@@ -11,6 +11,7 @@ from pipeline.sink.plan import (
     BlockLimits,
     Buffer,
     block_token,
+    cycle_seconds,
     is_covered,
     is_due,
     month_of,
@@ -58,6 +59,15 @@ def test_when_a_block_is_due_that_is_not_full(
     waiting_seconds: float, seconds_since_cut: float, *, due: bool
 ) -> None:
     assert is_due(waiting_seconds, seconds_since_cut, age_seconds_max=0.5) is due
+
+
+@pytest.mark.parametrize(
+    ("worked_seconds", "cycle"),
+    [(0.0, 0.5), (0.1, 0.5), (0.2, 1.0), (0.5, 2.0), (60.0, 2.0)],
+    ids=["nothing stored yet", "a fifth of the time", "slow", "as rare as may be", "after an outage"],
+)
+def test_blocks_become_rarer_when_storing_one_takes_long(worked_seconds: float, cycle: float) -> None:
+    assert cycle_seconds(0.5, worked_seconds) == pytest.approx(cycle)
 
 
 def test_a_short_age_leaves_no_time_to_gather() -> None:
