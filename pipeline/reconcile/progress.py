@@ -72,8 +72,7 @@ def _stored_to(log: Log, settings: Settings, partition: int) -> dict[str, tuple[
     value = log.newest(SINK_PLANS, partition, str(partition).encode())
     ranges = [] if value is None else SinkPlan.model_validate_json(value).ranges
     planned = {each.topic: each.first for each in ranges}
-    bounds = {topic: log.bounds(topic, partition) for topic in STORED_TOPICS}
     return {
         topic: (max(planned.get(topic_name(settings.kafka, topic), low), low), high)
-        for topic, (low, high) in bounds.items()
+        for topic, (low, high) in log.bounds_of(STORED_TOPICS, partition).items()
     }

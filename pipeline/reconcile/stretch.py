@@ -86,6 +86,8 @@ class StretchCheck(PartitionCheck):
     """Compares one stretch; differences go to `findings`."""
 
     records: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    starts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By topic the first offset that the broker still holds."""
 
     def compare(self) -> None:
         self._read_input(self.since)
@@ -105,6 +107,9 @@ class StretchCheck(PartitionCheck):
         self._check_answers()
         self._check_balances(links)
         self._check_stored_balances()
+
+    def _is_whole(self, topic: str) -> bool:
+        return self.starts[topic] == 0
 
     def _records(self, topic: str) -> Iterable[dict[str, Any]]:
         return self.records.get(topic, ())
@@ -171,5 +176,9 @@ def compare_stretch(log: Log, warehouse: Warehouse, stretch: Stretch) -> list[Di
         versions={},
         contents={},
     )
-    StretchCheck(log, table, warehouse, findings, since=stretch.since, records=stretch.records).compare()
+    starts = log.starts_of(OUTCOME_TOPICS, stretch.partition)
+    check = StretchCheck(
+        log, table, warehouse, findings, since=stretch.since, records=stretch.records, starts=starts
+    )
+    check.compare()
     return findings.listed

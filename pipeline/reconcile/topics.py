@@ -1,8 +1,8 @@
 """Reading committed records of one topic partition, from its start to where it ends now."""
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
@@ -15,12 +15,14 @@ from pipeline.kafka import (
     admin,
     consumer,
     drain,
+    list_offsets,
     offsets_at,
     topic_name,
     watermarks,
 )
 from pipeline.settings import KafkaSettings
 
+Answer = TypeVar("Answer")
 OFFSET_BEGINNING: Final = -2
 """librdkafka's number for it."""
 READ_RECORDS: Final = 1000
@@ -77,10 +79,35 @@ class Log:
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset and the one after the last that is committed."""
         where = TopicPartition(topic_name(self._kafka, topic), partition)
+        return self._patiently(
+            lambda: watermarks(self._reader, self._admin, where, timeout_seconds=READ_STALL_SECONDS_MAX)
+        )
+
+    def starts_of(self, topics: Sequence[str], partition: int) -> dict[str, int]:
+        """As `start_of`, of several topics in one question."""
+        return self._list_offsets(topics, partition, "earliest")
+
+    def bounds_of(self, topics: Sequence[str], partition: int) -> dict[str, tuple[int, int]]:
+        """As `bounds`, of several topics in two questions."""
+        starts, ends = (self._list_offsets(topics, partition, which) for which in ("earliest", "latest"))
+        return {topic: (starts[topic], ends[topic]) for topic in topics}
+
+    def _list_offsets(
+        self, topics: Sequence[str], partition: int, which: Literal["earliest", "latest"]
+    ) -> dict[str, int]:
+        asked = {topic: topic_name(self._kafka, topic) for topic in topics}
+        places = [TopicPartition(name, partition) for name in asked.values()]
+        found = self._patiently(
+            lambda: list_offsets(self._admin, places, which, timeout_seconds=READ_STALL_SECONDS_MAX)
+        )
+        return {topic: found[name, partition] for topic, name in asked.items()}
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """What a broker answers at last that has just started, or whose leaders move. Raises KafkaException."""
         deadline = time.monotonic() + LEADER_WAIT_SECONDS_MAX
         while True:
             try:
-                return watermarks(self._reader, self._admin, where, timeout_seconds=READ_STALL_SECONDS_MAX)
+                return ask()
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
