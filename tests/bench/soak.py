@@ -4,7 +4,8 @@
 
 A broker and a ClickHouse of its own; worker, sink, scheduler and reconciler as they ship. First a burst, faster than
 they can follow: what they take a second on this machine. Then usage at half of that. Some events of each second are
-followed one by one; every minute is a line. At the end everything is compared: exit code 6 if anything differs.
+followed one by one, and how far behind the log the running reconciler is; every minute is a line. At the end everything
+is compared: exit code 6 if anything differs, or if the running reconciler had named a difference.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from pipeline.clickhouse import open_analyst
 from pipeline.client.events import encode, usage_event
 from pipeline.client.origin import now_text
 from pipeline.kafka import KafkaError, Message, drain, producer, topic_name
+from pipeline.reconcile.marks import newest_marks
+from pipeline.reconcile.topics import Log
 from pipeline.settings import KafkaSettings, Settings, WorkerSettings, child_environment
 from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS
 from tests.bench.holds.run import process, publish_accounts
@@ -53,11 +56,13 @@ LOOK_SECONDS: Final = 0.1
 MINUTE_SECONDS: Final = 60
 DRAIN_SECONDS_MAX: Final = 600
 READ_RECORDS: Final = 1000
+MARKS_READ_AHEAD_BYTES: Final = 1_048_576
 _STORED: Final = """
-SELECT partition, max(offset) + 1 AS stored FROM metered_records
-WHERE account_id = {account:String} AND accepted_at >= now() - INTERVAL 5 MINUTE GROUP BY partition
+SELECT partition, max(offset) + 1 AS stored, toUnixTimestamp64Milli(max(accepted_at)) AS newest FROM metered_records
+WHERE account_id = {account:String} AND accepted_at >= {since:DateTime64(3, 'UTC')} GROUP BY partition
 """
-"""Of one account, which the sort key finds: asked of all, it reads the whole hour and slows down what it watches."""
+"""Of one account, which the sort key finds, and of parts with rows as new as the last: asked of all, it reads the whole
+hour and slows down what it watches."""
 _COUNT: Final = "SELECT count() FROM metered_records"
 PROCESSES: Final = {
     "worker": "pipeline worker",
@@ -83,6 +88,10 @@ class Minute:
     memory_bytes: dict[str, int]
     """Of each program its own; what it has mapped of files, which the system takes back when it wants, is apart."""
     mapped_bytes: dict[str, int]
+    uncompared: int
+    """Records of the log that the running reconciler has not compared."""
+    differences: int
+    """That it names."""
 
 
 @dataclass
@@ -102,12 +111,12 @@ class Followed:
                     into[place] = (at - due) * 1000
 
     def take(self, before: float) -> tuple[list[float], list[float]]:
-        """Both times of the events that were due before, which are followed no longer."""
+        """Both times of the events that were due before, which are followed no longer; later of those that are late."""
         with self.lock:
-            places = [place for place, due in self.due.items() if due < before]
-            assert all(place in self.balance_ms and place in self.stored_ms for place in places), (
-                "an event is late by minutes"
-            )
+            due = [place for place, due in self.due.items() if due < before]
+            places = [place for place in due if place in self.balance_ms and place in self.stored_ms]
+            late = min((self.due[place] for place in set(due).difference(places)), default=before)
+            assert late > before - MINUTE_SECONDS, f"an event is {before - late:.0f} s late"
             for place in places:
                 del self.due[place]
             return [self.balance_ms.pop(each) for each in places], [
@@ -136,7 +145,8 @@ def main() -> int:
             if chosen.report is not None:
                 told = {"rate": rate, "minutes": [asdict(each) for each in minutes]}
                 chosen.report.write_text(json.dumps(told, indent=1))
-        return _reconcile(settings)
+        named = sum(each.differences for each in minutes)
+        return _reconcile(settings) or (Exit.FINDINGS if named else Exit.OK)
 
 
 def _deployment(directory: Path, running: ExitStack) -> Settings:
@@ -200,6 +210,7 @@ def _soak(settings: Settings, rate: float, minutes: int) -> Iterator[Minute]:
             )  # Its last events are there by then.
             balance, stored = followed.take(until)
             count = int(client.query(_COUNT).result_rows[0][0])
+            uncompared, differences = _compared(settings)
             yield Minute(
                 minute=minute,
                 events=count - before,
@@ -207,6 +218,8 @@ def _soak(settings: Settings, rate: float, minutes: int) -> Iterator[Minute]:
                 balance_p99=percentile(balance, 0.99),
                 stored_p50=percentile(stored, 0.5),
                 stored_p99=percentile(stored, 0.99),
+                uncompared=uncompared,
+                differences=differences,
                 **_memory(),
             )
             before = count
@@ -252,12 +265,14 @@ def _follow_balances(settings: Settings, followed: Followed, stop: threading.Eve
 
 
 def _follow_rows(settings: Settings, followed: Followed, stop: threading.Event) -> None:
+    since = time.time()
     with closing(open_analyst(settings.clickhouse)) as client:
         while not stop.wait(LOOK_SECONDS):
-            answer = client.query(_STORED, parameters={"account": PROBE})
+            answer = client.query(_STORED, parameters={"account": PROBE, "since": f"{since:.3f}"})
             at = time.time()
-            for partition, end in answer.result_rows:
+            for partition, end, newest_ms in answer.result_rows:  # One partition: it is one account.
                 followed.reached(followed.stored_ms, partition, end, at)
+                since = newest_ms / 1000
 
 
 def _memory() -> dict[str, dict[str, int]]:
@@ -273,6 +288,14 @@ def _memory() -> dict[str, dict[str, int]]:
             own[name] += seen["memory_info"].rss - of_files
             mapped[name] += of_files
     return {"memory_bytes": dict(own), "mapped_bytes": dict(mapped)}
+
+
+def _compared(settings: Settings) -> tuple[int, int]:
+    """By the marks of the running reconciler: how many records it has not compared, how many differences it names."""
+    with closing(Log(settings.kafka, read_ahead_bytes=MARKS_READ_AHEAD_BYTES)) as log:
+        ends = sum(log.bounds(ACCOUNT_EVENTS, each)[1] for each in range(settings.kafka.partitions))
+        marks = newest_marks(log, settings)
+    return ends - sum(each.compared_up_to for each in marks), sum(each.differences_total for each in marks)
 
 
 def _reconcile(settings: Settings) -> int:
@@ -293,7 +316,8 @@ def _line(minute: Minute) -> str:
     return (
         f"{minute.minute:>3}  {minute.events:>8,} events  "
         f"balance p50 {minute.balance_p50:.0f} p99 {minute.balance_p99:.0f} ms  "
-        f"row p50 {minute.stored_p50:.0f} p99 {minute.stored_p99:.0f} ms  MB, own+mapped: {taken}"
+        f"row p50 {minute.stored_p50:.0f} p99 {minute.stored_p99:.0f} ms  "
+        f"not compared {minute.uncompared:,}, differences {minute.differences}  MB, own+mapped: {taken}"
     )
 
 
