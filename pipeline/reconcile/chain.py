@@ -14,6 +14,7 @@ from pipeline.reconcile.report import Difference, Findings, Kind
 from schemas.topics import LEDGER_ENTRIES
 
 FIRST_HASH: Final = "0" * 32
+MICROS_DIGITS: Final = 6
 OVERAGE: Final = "overage"
 """The kind of an entry, and in the place of a grant what it gives to the usage entry behind it."""
 
@@ -28,7 +29,10 @@ class Link:
 
 
 def micros(text: str) -> int:
-    """A decimal string in millionths of a credit."""
+    """A decimal string in millionths of a credit. Raises ValueError for parts of a millionth, and for exponents."""
+    whole_text, _, part = text.partition(".")
+    if len(part) <= MICROS_DIGITS:  # Nearly always, and in a quarter of the time.
+        return int(whole_text + part.ljust(MICROS_DIGITS, "0"))
     amount = Decimal(text).scaleb(6)
     whole = int(amount)
     if whole != amount:

@@ -7,12 +7,12 @@ one that still stands at a second look; it is named until the stretch that it is
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.reconcile.progress import PartitionProgress, progress_of
+from pipeline.reconcile.progress import PartitionProgress, progress_of, read_to_of
 from pipeline.reconcile.report import Difference, Kind
 from pipeline.reconcile.stored import SHAPES
 from pipeline.reconcile.stretch import Stretch, compare_stretch, read_stretch
@@ -25,6 +25,7 @@ SECOND_LOOK_SECONDS: Final = 1.0
 """A replica may be a moment behind what was inserted."""
 BEYOND_SECONDS: Final = 60
 """Between two looks for rows that the log does not know, which no index helps with."""
+HANDS: Final = 2
 DIFFERENCES_HELD_MAX: Final = 1000
 """Of one partition; what comes beyond them is found in another round."""
 
@@ -41,6 +42,8 @@ class Followed:
     beyond: list[Difference] = field(default_factory=list[Difference])
     """Rows of ClickHouse that the log does not know."""
     progress: PartitionProgress | None = None
+    places: dict[int, Mapping[str, int]] = field(default_factory=dict[int, Mapping[str, int]])
+    """Of the hands: input offset → where on each topic that was read what is caused there or later begins."""
 
     def mark(self, now: datetime) -> ReconcileMark:
         found = sorted((*self.differences, *self.beyond), key=lambda each: each.offset)
@@ -136,18 +139,23 @@ class Follower:
 
     def _compare(self, followed: Followed, since: int) -> int:
         """Compare from `since` on; returns how far."""
-        stretch, differences = self._looked(followed, since)
+        stretch, differences = self._looked(followed, since, followed.places.pop(since, {}))
         if differences:
             self._wait(SECOND_LOOK_SECONDS)
-            stretch, differences = self._looked(followed, since)
+            stretch, differences = self._looked(followed, since, {})
+        followed.places[stretch.before] = stretch.places
+        if len(followed.places) > HANDS:
+            del followed.places[next(iter(followed.places))]
         kept = [each for each in followed.differences if not stretch.since <= each.offset < stretch.before]
         followed.differences = list(dict.fromkeys([*kept, *differences]))[:DIFFERENCES_HELD_MAX]
         return stretch.before
 
-    def _looked(self, followed: Followed, since: int) -> tuple[Stretch, list[Difference]]:
+    def _looked(
+        self, followed: Followed, since: int, places: Mapping[str, int]
+    ) -> tuple[Stretch, list[Difference]]:
         assert followed.progress is not None, "asked for at the beginning of the step"
         records_max = self._settings.reconciler.records_max
-        stretch = read_stretch(self._log, followed.progress, since, records_max=records_max)
+        stretch = read_stretch(self._log, followed.progress, since, places, records_max=records_max)
         if stretch.before == stretch.since:
             return stretch, []
         return stretch, compare_stretch(self._log, self._warehouse, stretch)
@@ -169,8 +177,7 @@ class Follower:
 
     def _read_again(self) -> dict[int, int]:
         return {
-            each.partition: progress_of(self._log, self._settings, each.partition).read_to
-            for each in self.partitions
+            each.partition: read_to_of(self._log, self._settings, each.partition) for each in self.partitions
         }
 
     def _owner(self, partition: int) -> int:

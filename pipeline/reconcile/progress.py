@@ -39,11 +39,16 @@ class PartitionProgress:
         return max(self.log_ends - max(self.read_to, self.log_begins), 0)
 
 
-def progress_of(log: Log, settings: Settings, partition: int) -> PartitionProgress:
-    """As it is now. The cursor is asked for first: what it has passed is on the topics by then."""
+def read_to_of(log: Log, settings: Settings, partition: int) -> int:
+    """The input offset that the worker reads next; 0 before the first."""
     cursor = log.newest(changelog(settings.worker.app_id), partition, CURSOR)
     fields: dict[str, Any] = {} if cursor is None else orjson.loads(cursor)
-    read_to: int = fields.get("next_offset", 0)
+    return int(fields.get("next_offset", 0))
+
+
+def progress_of(log: Log, settings: Settings, partition: int) -> PartitionProgress:
+    """As it is now. The cursor is asked for first: what it has passed is on the topics by then."""
+    read_to = read_to_of(log, settings, partition)
     places = _stored_to(log, settings, partition)
     unstored = [
         message

@@ -39,46 +39,75 @@ class Stretch:
     since: int
     before: int
     records: Mapping[str, list[dict[str, Any]]]
+    places: Mapping[str, int]
+    """Where on each topic that was read the first record stands that is caused by `before` or later."""
 
 
-def read_stretch(log: Log, progress: PartitionProgress, since: int, *, records_max: int) -> Stretch:
-    """As much from `since` on as is answered and stored, at most about `records_max` records of a topic."""
+def read_stretch(
+    log: Log, progress: PartitionProgress, since: int, places: Mapping[str, int], *, records_max: int
+) -> Stretch:
+    """As much from `since` on as is answered and stored, at most about `records_max` records of a topic.
+
+    `places`: where on each topic what is caused by `since` or later begins, as far as that is known.
+    """
     partition, before = progress.partition, min(progress.stored_before, since + INPUTS_MAX)
-    records: dict[str, list[dict[str, Any]]] = {}
     first = log.first(ACCOUNT_EVENTS, partition, since) if since < before else None
     if first is None:
-        return Stretch(partition=partition, since=since, before=since, records=records)
-    # Outcomes bear the time of their input, or the partition's clock, which is never behind it.
-    starts = log.offsets_at(OUTCOME_TOPICS, partition, first.timestamp()[1])
+        return Stretch(partition=partition, since=since, before=since, records={}, places=places)
+    # Outcomes bear the time of their input, or the partition's clock, which is never behind it. But the marker of a
+    # transaction bears the time of its commit, and may be found long before them.
+    unknown = [topic for topic in OUTCOME_TOPICS if topic not in places]
+    starts = {**places, **log.offsets_at(unknown, partition, first.timestamp()[1])}
+    read: dict[str, _Read] = {}
     for topic, start in starts.items():
-        records[topic], ends_before = _read(
-            log.messages(topic, partition, start=start), since, before, records_max
-        )
-        before = min(before, ends_before)
+        read[topic] = _read(log.messages(topic, partition, start=start), start, since, before, records_max)
+        before = min(before, read[topic].ends_before)
+    before = max(before, since)
     return Stretch(
         partition=partition,
         since=since,
-        before=max(before, since),
+        before=before,
         records={
-            topic: [each for each in read if each["offset"] < before] for topic, read in records.items()
+            topic: [each for each in taken.records if each["offset"] < before]
+            for topic, taken in read.items()
         },
+        places={topic: taken.place_of(before) for topic, taken in read.items()},
     )
 
 
-def _read(
-    messages: Iterable[Message], since: int, before: int, records_max: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Records of one topic, and the cause of the first that was not taken."""
-    taken: list[dict[str, Any]] = []
+@dataclass(slots=True)
+class _Read:
+    """Of one topic."""
+
+    records: list[dict[str, Any]]
+    places: list[int]
+    """Of the records, and where to go on."""
+    ends_before: int
+    """The cause of the first record that was not taken."""
+
+    def place_of(self, before: int) -> int:
+        """Where the first record stands that is caused by `before` or later; where to go on if none was taken."""
+        causes = enumerate(each["offset"] for each in self.records)
+        return self.places[next((index for index, cause in causes if cause >= before), len(self.records))]
+
+
+def _read(messages: Iterable[Message], start: int, since: int, before: int, records_max: int) -> _Read:
+    records: list[dict[str, Any]] = []
+    places: list[int] = []
+    ends_before, go_on = before, start
     for message in messages:
         record: dict[str, Any] = orjson.loads(message.value() or b"{}")
-        cause = int(record["offset"])
-        if cause < since and not taken:
+        cause, place = int(record["offset"]), message.offset() or 0
+        if cause < since and not records:
+            go_on = place + 1
             continue  # Of the stretch before.
-        if cause >= before or (len(taken) >= records_max and cause > taken[-1]["offset"]):
-            return taken, cause
-        taken.append(record)
-    return taken, before
+        if cause >= before or (len(records) >= records_max and cause > records[-1]["offset"]):
+            ends_before, go_on = min(cause, before), place
+            break
+        records.append(record)
+        places.append(place)
+        go_on = place + 1
+    return _Read(records=records, places=[*places, go_on], ends_before=ends_before)
 
 
 @dataclass(slots=True)
