@@ -110,8 +110,8 @@ class ReconcilerSettings(_Group):
 
     turn_seconds: float = Field(default=5, ge=0.05, le=3600)
     """From the beginning of one turn over all partitions to the next, when there is nothing left to compare."""
-    records_max: int = Field(default=20_000, ge=1, le=100_000)
-    """Of one topic and partition that are compared at a time: about 10 kB of memory each."""
+    records_max: int = Field(default=100_000, ge=1, le=1_000_000)
+    """Of one topic and partition that are compared at a time: a few hundred bytes of memory each."""
     review_percent_max: int = Field(default=10, ge=1, le=100)
     """Of its time that may go into comparing again what was compared before, when nothing is new."""
 

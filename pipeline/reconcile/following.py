@@ -15,7 +15,7 @@ from typing import Final
 from pipeline.reconcile.progress import PartitionProgress, progress_of, read_to_of
 from pipeline.reconcile.report import Difference, Kind
 from pipeline.reconcile.stored import SHAPES
-from pipeline.reconcile.stretch import Stretch, compare_stretch, read_stretch
+from pipeline.reconcile.stretch import Stretch, compare_stretch, next_stretch
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.warehouse import Warehouse
 from pipeline.settings import Settings
@@ -43,7 +43,7 @@ class Followed:
     """Rows of ClickHouse that the log does not know."""
     progress: PartitionProgress | None = None
     places: dict[int, Mapping[str, int]] = field(default_factory=dict[int, Mapping[str, int]])
-    """Of the hands: input offset → where on each topic that was read what is caused there or later begins."""
+    """Of the hands: input offset → where on each topic to look for what it has caused."""
 
     def mark(self, now: datetime) -> ReconcileMark:
         found = sorted((*self.differences, *self.beyond), key=lambda each: each.offset)
@@ -120,7 +120,8 @@ class Follower:
         # Where the sink begins anew, after ClickHouse was rebuilt, the mark goes back with it.
         followed.compared_up_to = max(min(followed.compared_up_to, progress.stored_before), begin)
         followed.reviewed_up_to = max(followed.reviewed_up_to, begin)
-        reached = self._compare(followed, followed.compared_up_to)
+        records_max = self._settings.reconciler.records_max
+        reached = self._compare(followed, followed.compared_up_to, records_max)
         has_moved = reached > followed.compared_up_to
         followed.compared_up_to = max(reached, followed.compared_up_to)
         return has_moved and reached < progress.stored_before
@@ -135,15 +136,17 @@ class Follower:
             # What differs is looked at again at once, and not only when its turn comes.
             wrong = min((each.offset for each in followed.differences), default=begin)
             followed.reviewed_up_to = max(min(wrong, followed.compared_up_to), begin)
-        followed.reviewed_up_to = self._compare(followed, followed.reviewed_up_to)
+        limits = self._settings.reconciler
+        # Short, so that what is new does not wait for it.
+        records_max = max(limits.records_max * limits.review_percent_max // 100, 1)
+        followed.reviewed_up_to = self._compare(followed, followed.reviewed_up_to, records_max)
 
-    def _compare(self, followed: Followed, since: int) -> int:
+    def _compare(self, followed: Followed, since: int, records_max: int) -> int:
         """Compare from `since` on; returns how far."""
-        stretch, differences = self._looked(followed, since, followed.places.pop(since, {}))
+        stretch, differences = self._looked(followed, since, records_max, followed.places.pop(since, {}))
         if differences:
             self._wait(SECOND_LOOK_SECONDS)
-            stretch, differences = self._looked(followed, since, {})
-        followed.places[stretch.before] = stretch.places
+            stretch, differences = self._looked(followed, since, records_max, {})
         if len(followed.places) > HANDS:
             del followed.places[next(iter(followed.places))]
         kept = [each for each in followed.differences if not stretch.since <= each.offset < stretch.before]
@@ -151,14 +154,15 @@ class Follower:
         return stretch.before
 
     def _looked(
-        self, followed: Followed, since: int, places: Mapping[str, int]
+        self, followed: Followed, since: int, records_max: int, places: Mapping[str, int]
     ) -> tuple[Stretch, list[Difference]]:
         assert followed.progress is not None, "asked for at the beginning of the step"
-        records_max = self._settings.reconciler.records_max
-        stretch = read_stretch(self._log, followed.progress, since, places, records_max=records_max)
-        if stretch.before == stretch.since:
-            return stretch, []
-        return stretch, compare_stretch(self._log, self._warehouse, stretch)
+        stretch = next_stretch(self._log, followed.progress, since, places, records_max=records_max)
+        differences: list[Difference] = []
+        if stretch.before > stretch.since:
+            differences, places = compare_stretch(self._log, self._warehouse, stretch)
+        followed.places[stretch.before] = places
+        return stretch, differences
 
     def _look_beyond(self) -> None:
         """Rows of causes that the log does not have. Asked first: what is stored meanwhile is in the log by then."""

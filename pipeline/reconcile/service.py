@@ -5,6 +5,7 @@ One is enough; a second one does the same work and says the same. It writes noth
 
 import gc
 import logging
+import os
 import threading
 import time
 from contextlib import closing
@@ -24,6 +25,8 @@ from pipeline.stopping import stop_asked
 from pipeline.telemetry import Register, listen
 from schemas.reconcile_mark import ReconcileMark
 
+NICENESS: Final = 10
+"""Who does the work goes first on full processors; this one then falls behind, which is seen."""
 READ_AHEAD_BYTES: Final = 4_194_304
 """Stretches are short, and what is fetched beyond one is thrown away."""
 
@@ -33,6 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Compare until SIGTERM or SIGINT."""
     log_to_stderr(settings.log)
+    os.nice(NICENESS)
     metrics = Metrics()
     listen(settings.metrics, metrics.registry)
     # A stretch is read into short-lived objects, which the collector would walk again and again as they grow: two

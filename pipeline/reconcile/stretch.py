@@ -1,24 +1,31 @@
 """A stretch of one partition's log, compared as `partition.py` does it, from the records that answer it alone.
 
 A stretch ends before the first cause of which something is not stored, so a lag is never a difference. What goes before
-it is asked of ClickHouse, account by account: nothing is remembered from one stretch to the next. What only the whole
-shows (the table's digest, statements against all their entries, the rollup) is left to `creditstream reconcile`.
+it is asked of ClickHouse, account by account: nothing is remembered from one stretch to the next but where reading goes
+on. What only the whole shows (the table's digest, statements against all their entries, the rollup, that a balance
+follows its entries at all) is left to `creditstream reconcile`.
+
+Records stream by, so a stretch may be long, which asks ClickHouse seldom: no index helps it to find offsets. Memory
+grows by a hundred bytes for each entry and by the accounts.
 """
 
-from collections.abc import Iterable, Mapping
+import sys
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
-from pipeline.kafka import Message
 from pipeline.reconcile.alerts import Alerts
 from pipeline.reconcile.chain import FIRST_HASH, Chains, Link, micros
 from pipeline.reconcile.partition import PartitionCheck
 from pipeline.reconcile.progress import STORED_TOPICS, PartitionProgress
 from pipeline.reconcile.report import Difference, Findings, Kind
 from pipeline.reconcile.statements import Statements
-from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, TOPUPS
+from pipeline.reconcile.stored import ALERTS, DEAD, ENTRIES, METERED, STATEMENTS, TOPUPS, Row
 from pipeline.reconcile.table import Table
 from pipeline.reconcile.topics import Log
 from pipeline.reconcile.topups import Topups
@@ -28,95 +35,70 @@ from schemas.topics import ACCOUNT_BALANCES, ACCOUNT_EVENTS, COMMAND_RESULTS, LE
 OUTCOME_TOPICS: Final = (*STORED_TOPICS, COMMAND_RESULTS)
 INPUTS_MAX: Final = 200_000
 """Offsets of a stretch, most of which may be ticks that brought nothing."""
+NAMES_MAX: Final = 1000
+"""Accounts that ClickHouse is asked about at a time: their names travel in the request's line."""
 _NOTHING: Final = Link(0, FIRST_HASH, 0)
+_CAUSE: Final = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """The input offsets [since, before), and all records whose cause is in it, by topic."""
+    """The input offsets [since, before), and where on each topic to look for what they have caused."""
 
     partition: int
     since: int
     before: int
-    records: Mapping[str, list[dict[str, Any]]]
-    places: Mapping[str, int]
-    """Where on each topic that was read the first record stands that is caused by `before` or later."""
+    starts: Mapping[str, int]
 
 
-def read_stretch(
+def next_stretch(
     log: Log, progress: PartitionProgress, since: int, places: Mapping[str, int], *, records_max: int
 ) -> Stretch:
-    """As much from `since` on as is answered and stored, at most about `records_max` records of a topic.
+    """As much from `since` on as is answered and stored, of each topic about `records_max` records.
 
-    `places`: where on each topic what is caused by `since` or later begins, as far as that is known.
+    `places`: where on topics to look for what is caused by `since`, as far as that is known.
     """
     partition, before = progress.partition, min(progress.stored_before, since + INPUTS_MAX)
     first = log.first(ACCOUNT_EVENTS, partition, since) if since < before else None
     if first is None:
-        return Stretch(partition=partition, since=since, before=since, records={}, places=places)
+        return Stretch(partition=partition, since=since, before=since, starts=places)
     # Outcomes bear the time of their input, or the partition's clock, which is never behind it. But the marker of a
     # transaction bears the time of its commit, and may be found long before them.
     unknown = [topic for topic in OUTCOME_TOPICS if topic not in places]
     starts = {**places, **log.offsets_at(unknown, partition, first.timestamp()[1])}
-    read: dict[str, _Read] = {}
     for topic, start in starts.items():
-        read[topic] = _read(log.messages(topic, partition, start=start), start, since, before, records_max)
-        before = min(before, read[topic].ends_before)
-    before = max(before, since)
-    return Stretch(
-        partition=partition,
-        since=since,
-        before=before,
-        records={
-            topic: [each for each in taken.records if each["offset"] < before]
-            for topic, taken in read.items()
-        },
-        places={topic: taken.place_of(before) for topic, taken in read.items()},
-    )
+        starts[topic], ends_before = _bounded(log, topic, partition, since, start, records_max)
+        before = min(before, ends_before)
+    return Stretch(partition=partition, since=since, before=before, starts=starts)
 
 
-@dataclass(slots=True)
-class _Read:
-    """Of one topic."""
-
-    records: list[dict[str, Any]]
-    places: list[int]
-    """Of the records, and where to go on."""
-    ends_before: int
-    """The cause of the first record that was not taken."""
-
-    def place_of(self, before: int) -> int:
-        """Where the first record stands that is caused by `before` or later; where to go on if none was taken."""
-        causes = enumerate(each["offset"] for each in self.records)
-        return self.places[next((index for index, cause in causes if cause >= before), len(self.records))]
-
-
-def _read(messages: Iterable[Message], start: int, since: int, before: int, records_max: int) -> _Read:
-    records: list[dict[str, Any]] = []
-    places: list[int] = []
-    ends_before, go_on = before, start
-    for message in messages:
-        record: dict[str, Any] = orjson.loads(message.value() or b"{}")
-        cause, place = int(record["offset"]), message.offset() or 0
-        if cause < since and not records:
-            go_on = place + 1
-            continue  # Of the stretch before.
-        if cause >= before or (len(records) >= records_max and cause > records[-1]["offset"]):
-            ends_before, go_on = min(cause, before), place
-            break
-        records.append(record)
-        places.append(place)
-        go_on = place + 1
-    return _Read(records=records, places=[*places, go_on], ends_before=ends_before)
+def _bounded(
+    log: Log, topic: str, partition: int, since: int, start: int, records_max: int
+) -> tuple[int, int]:
+    """Where to begin so that nothing caused by `since` is missed and little before it is read, and the cause of what
+    stands so many records behind: a stretch ends before it, but is at least one input record long."""
+    while (message := log.first(topic, partition, start + records_max)) is not None:
+        cause = int(orjson.loads(message.value() or b"{}")["offset"])
+        if cause >= since:
+            return start, max(cause, since + 1)
+        start = message.offset() or 0
+    return start, sys.maxsize
 
 
 @dataclass(slots=True)
 class StretchCheck(PartitionCheck):
     """Compares one stretch; differences go to `findings`."""
 
-    records: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
     starts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By topic, where to look."""
+    begins_of_topics: Mapping[str, int] = field(default_factory=dict[str, int])
     """By topic the first offset that the broker still holds."""
+    places: dict[str, int] = field(default_factory=dict[str, int])
+    """Afterwards, by topic: where the next stretch is to look."""
+    entered: defaultdict[str, list[tuple[int, int, int]]] = field(
+        default_factory=lambda: defaultdict[str, list[tuple[int, int, int]]](list)
+    )
+    """Account → cause, number and balance of each entry."""
 
     def compare(self) -> None:
         self._read_input(self.since)
@@ -130,56 +112,82 @@ class StretchCheck(PartitionCheck):
             partition=self.table.partition, findings=self.findings, whole=False, entries_whole=False
         )
         self._compare(STATEMENTS, statements.read)
-        links = self._links()
+        links = self._links_of(
+            self.warehouse.links_of_entered(self.table.partition, self.since, self.table.next_offset)
+        )
         chains = Chains(self.findings, whole=self._is_whole(LEDGER_ENTRIES), newest=dict(links))
-        self._compare(ENTRIES, lambda entry: self._entry(chains, statements, topups, entry))
+
+        def follow(entry: dict[str, Any]) -> None:
+            self._entry(chains, statements, topups, entry)
+            account = entry["account_id"]
+            self.entered[account].append(
+                (entry["offset"], entry["entry_seq"], chains.newest[account].balance)
+            )
+
+        self._compare(ENTRIES, follow)
         self._check_answers()
         self._check_balances(links)
-        self._check_stored_balances()
 
     def _is_whole(self, topic: str) -> bool:
-        return self.starts[topic] == 0
+        return self.begins_of_topics[topic] == 0
 
-    def _records(self, topic: str) -> Iterable[dict[str, Any]]:
-        return self.records.get(topic, ())
+    def _records(self, topic: str) -> Iterator[dict[str, Any]]:
+        start = self.starts.get(topic)
+        if start is None:
+            return
+        has_begun, go_on = False, start
+        for message in self.log.messages(topic, self.table.partition, start=start):
+            record: dict[str, Any] = orjson.loads(message.value() or b"{}")
+            place = message.offset() or 0
+            if record["offset"] >= self.table.next_offset:
+                go_on = place
+                break
+            has_begun = has_begun or record["offset"] >= self.since
+            go_on = place + 1
+            if has_begun:
+                yield record
+        self.places[topic] = go_on
 
-    def _links(self) -> dict[str, Link]:
-        """The newest entry before the stretch, of each account in it."""
-        named = {
-            each["account_id"] for topic in (ENTRIES.topic, ACCOUNT_BALANCES) for each in self._records(topic)
-        }
-        if not named:
-            return {}
-        found = self.warehouse.links(self.table.partition, sorted(named), self.since)
-        return {
-            account: Link(seq, entry_hash, micros(balance)) for account, seq, entry_hash, balance in found
-        }
+    @staticmethod
+    def _links_of(rows: Iterable[Row]) -> dict[str, Link]:
+        return {account: Link(seq, entry_hash, micros(balance)) for account, seq, entry_hash, balance in rows}
 
-    def _check_balances(self, newest: dict[str, Link]) -> None:
-        """Each balance in Kafka is what the account's entries came to where it was said. `newest`: before the stretch.
+    def _check_balances(self, links: Mapping[str, Link]) -> None:
+        """Each balance in Kafka is what the account's entries came to where it was said. `links`: before the stretch,
+        of whoever has an entry in it.
 
         A batch says one balance of an account, of its last change, so where a stretch cuts a batch the balance of an
         entry may stand behind the cut: that entries without a balance have one is not looked at here.
         """
-        entries = iter(self._records(ENTRIES.topic))
-        entry = next(entries, None)
+        newest: dict[str, dict[str, Any]] = {}
         for record in self._records(ACCOUNT_BALANCES):
-            while entry is not None and entry["offset"] <= record["offset"]:
-                balance = micros(entry["balance_after"])
-                newest[entry["account_id"]] = Link(entry["entry_seq"], entry["entry_hash"], balance)
-                entry = next(entries, None)
-            posted, seq = micros(record["posted"]), record["entry_seq"]
-            link = newest.get(record["account_id"], _NOTHING)
-            if (posted, seq) != (link.balance, link.entry_seq):
-                wanted = f"{link.balance} after entry {link.entry_seq}"
-                self._differ_balance(record, ACCOUNT_BALANCES, wanted, f"{posted} after entry {seq}")
+            account = record["account_id"]
+            newest[account] = record
+            if account in self.entered:
+                entries = self.entered[account]
+                before = bisect_right(entries, record["offset"], key=_CAUSE)
+                link = links.get(account, _NOTHING)
+                seq, balance = entries[before - 1][1:] if before else (link.entry_seq, link.balance)
+                self._expect_balance(record, seq, balance)
+        for some in _in_parts(sorted(newest), NAMES_MAX):
+            self._check_stored_balances({account: newest[account] for account in some})
+            resting = [account for account in some if account not in self.entered]
+            found = self._links_of(self.warehouse.links(self.table.partition, resting, self.since))
+            for account in resting:
+                link = found.get(account, _NOTHING)
+                self._expect_balance(newest[account], link.entry_seq, link.balance)
 
-    def _check_stored_balances(self) -> None:
+    def _expect_balance(self, record: dict[str, Any], seq: int, balance: int) -> None:
+        said = (micros(record["posted"]), record["entry_seq"])
+        if said != (balance, seq):
+            wanted, found = (f"{amount} after entry {number}" for amount, number in ((balance, seq), said))
+            self._differ_balance(record, ACCOUNT_BALANCES, wanted, found)
+
+    def _check_stored_balances(self, newest: Mapping[str, dict[str, Any]]) -> None:
         """The newest balance of each account in the stretch stands in ClickHouse, or a later one."""
-        balances = {each["account_id"]: each for each in self._records(ACCOUNT_BALANCES)}
-        rows = self.warehouse.balances(self.table.partition, sorted(balances)) if balances else ()
+        rows = self.warehouse.balances(self.table.partition, sorted(newest))
         stored = {account: fields for account, *fields in rows}
-        for account, record in balances.items():
+        for account, record in newest.items():
             amounts = [micros(record[name]) for name in ("posted", "held", "overage")]
             *found, seq, offset = stored.get(account, [0, 0, 0, 0, -1])
             wanted, there = [*amounts, record["entry_seq"]], [*(micros(str(each)) for each in found), seq]
@@ -191,8 +199,14 @@ class StretchCheck(PartitionCheck):
         self._differ(Kind.BALANCE_DIFFERS, where, record["offset"], name, expected, found)
 
 
-def compare_stretch(log: Log, warehouse: Warehouse, stretch: Stretch) -> list[Difference]:
-    """What differs in it."""
+def _in_parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (names[first : first + size] for first in range(0, len(names), size))
+
+
+def compare_stretch(
+    log: Log, warehouse: Warehouse, stretch: Stretch
+) -> tuple[list[Difference], Mapping[str, int]]:
+    """What differs in it, and where on each topic to look for what comes after it."""
     findings = Findings()
     table = Table(
         partition=stretch.partition,
@@ -205,9 +219,9 @@ def compare_stretch(log: Log, warehouse: Warehouse, stretch: Stretch) -> list[Di
         versions={},
         contents={},
     )
-    starts = log.starts_of(OUTCOME_TOPICS, stretch.partition)
+    begins = log.starts_of(OUTCOME_TOPICS, stretch.partition)
     check = StretchCheck(
-        log, table, warehouse, findings, since=stretch.since, records=stretch.records, starts=starts
+        log, table, warehouse, findings, since=stretch.since, starts=stretch.starts, begins_of_topics=begins
     )
     check.compare()
-    return findings.listed
+    return findings.listed, check.places

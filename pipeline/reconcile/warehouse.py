@@ -80,6 +80,18 @@ class Warehouse:
             before=before,
         )
 
+    def links_of_entered(self, partition: int, since: int, before: int) -> Iterator[Row]:
+        """As `links`, before `since`, of all accounts with an entry caused in the input offsets [since, before)."""
+        return self._select(
+            "SELECT account_id, max(entry_seq), argMax(entry_hash, entry_seq), argMax(balance_after, entry_seq) "
+            "FROM ledger_entries WHERE partition = {partition:UInt32} AND offset < {since:UInt64} AND account_id IN ("
+            "SELECT account_id FROM ledger_entries WHERE partition = {partition:UInt32} "
+            "AND offset >= {since:UInt64} AND offset < {before:UInt64}) GROUP BY account_id",
+            partition=partition,
+            since=since,
+            before=before,
+        )
+
     def newest_offset(self, shape: Shape, partition: int) -> int:
         """How far the table of a shape has come; -1 when it is empty."""
         sql = f"SELECT maxOrNull(offset) FROM {shape.table} WHERE partition = {{partition:UInt32}}"  # noqa: S608

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import orjson
 import pytest
 
 from pipeline import kafka as clients
@@ -170,14 +171,19 @@ def test_balances_and_records_forged_in_kafka_are_named(deployment: Settings, cl
     producer = clients.producer(deployment.kafka)
     with closing(Log(deployment.kafka)) as log:
         *_, last = log.messages(topics.METERED_RECORDS, 0)
+        *_, balance = log.messages(topics.ACCOUNT_BALANCES, 0)
     topic = clients.topic_name(deployment.kafka, topics.METERED_RECORDS)
     producer.produce(topic, last.value(), last.key(), partition=0)
+    said = orjson.loads(balance.value() or b"")
+    topic = clients.topic_name(deployment.kafka, topics.ACCOUNT_BALANCES)
+    producer.produce(topic, orjson.dumps({**said, "posted": "0.5"}), balance.key(), partition=0)
     producer.flush(10)
     small_pipeline.settle(deployment, 0)
     with following(deployment, client) as follower:
         named = {(each.kind, each.where) for each in turned(follower).differences}
     assert named >= {
         (Kind.BALANCE_DIFFERS, "account_balances"),
+        (Kind.BALANCE_DIFFERS, topics.ACCOUNT_BALANCES),
         (Kind.OUTCOME_DOUBLED, topics.METERED_RECORDS),
         (Kind.ROW_MISSING, "metered_records"),
     }
