@@ -52,7 +52,7 @@ BURST_RATE: Final = 20_000
 BURST_SECONDS: Final = 15
 HOUR_SECONDS: Final = 300
 """Of the identity index, so that several of its hours end within the run: what is in memory is the hour that runs."""
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.25
 MINUTE_SECONDS: Final = 60
 DRAIN_SECONDS_MAX: Final = 600
 READ_RECORDS: Final = 1000
