@@ -41,6 +41,8 @@ class ChaosReport:
     """After the producer's own timeout."""
     arrived_twice: int = 0
     """Of those that were sent again, both of which are in the log."""
+    compared: int = 0
+    """Offsets of the input log that the running reconciler had compared at the end, over all partitions."""
     records: int = 0
     accounts: int = 0
     statements: int = 0

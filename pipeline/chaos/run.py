@@ -7,6 +7,7 @@ wrong, and ends it at once; what could not be done is a difference like any othe
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from decimal import Decimal
 from itertools import islice
@@ -25,6 +26,7 @@ from pipeline.crash_points import PROGRAMS
 from pipeline.load import CommandKey, LoadPlan, LoadRecord, generate
 from pipeline.local.stack import LocalStack, StackOptions
 from pipeline.reconcile import Report, reconcile
+from pipeline.reconcile.marks import newest_marks
 from pipeline.reconcile.topics import Log
 from pipeline.settings import CRASH_POINTS, Settings
 from schemas.topics import ACCOUNT_EVENTS
@@ -143,7 +145,6 @@ def _options(plan: ChaosPlan, orders: Path) -> StackOptions:
         workers=plan.workers,
         sinks=plan.sinks,
         gateways=0,
-        reconcilers=0,
         notifiers=0,
         kafka_port=None,
         clickhouse_port=None,
@@ -294,6 +295,7 @@ def _compare(run: _Run, audit: Callable[[Settings], Audited]) -> None:
         audited = auditing.result()
     with report.timed("log"):
         missing, report.arrived_twice, unknown = log_differences(settings, run.producers.sent)
+    _take_marks(report, settings)
     report.records, report.accounts = reconciled.records, reconciled.accounts
     report.outcomes, report.statements = reconciled.outcomes, audited.statements
     report.credits_charged = Decimal(reconciled.charged_micros).scaleb(-6)
@@ -321,6 +323,18 @@ def _take_differences(report: ChaosReport, reconciled: Report, audited: Audited)
     ):
         if expected != found:
             report.differ(f"{name}: the auditor expected {expected}, reconcile found {found}")
+
+
+def _take_marks(report: ChaosReport, settings: Settings) -> None:
+    """What the running reconciler says at the end, which was there all the time."""
+    with closing(Log(settings.kafka)) as log:
+        marks = newest_marks(log, settings)
+    report.compared = sum(mark.compared_up_to for mark in marks)
+    for mark in marks:
+        if mark.differences:
+            first = mark.differences[0].model_dump(mode="json")
+            what = f"the running reconciler names {mark.differences_total} in partition {mark.partition}, first {first}"
+            report.differ(what, mark.differences_total)
 
 
 def _without_ticks(outcomes: Mapping[str, int]) -> dict[str, int]:

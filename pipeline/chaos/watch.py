@@ -18,6 +18,7 @@ MEMORY_BYTES_MAX: Final = {
     "scheduler": 300_000_000,
     "payments": 300_000_000,
     "late-lane": 400_000_000,
+    "reconciler": 800_000_000,
     "kafka": 1_500_000_000,
     "clickhouse": 3_000_000_000,
 }

@@ -169,6 +169,7 @@ def _write(report: "ChaosReport") -> None:
     )
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(report.outcomes.items()))
     write(f"{report.records} records of the log: {outcomes}.")
+    write(f"The running reconciler had compared {report.compared} of its offsets, ticks among them.")
     write(
         f"{report.accounts} accounts, {report.statements} statements, {report.credits_charged} credits charged."
     )

@@ -37,11 +37,13 @@ def test_a_strike_in_every_phase_loses_nothing_and_doubles_nothing(tmp_path: Pat
     answers = {"metered", "denied", "duplicate", "dead_letter", "accepted", "refused", "tick"}
     assert answers <= report.outcomes.keys()
     assert report.statements > 0
+    assert report.compared > 0
     assert {
         "worker",
         "sink",
         "payments",
         "late-lane",
+        "reconciler",
         "kafka",
         "clickhouse",
     } <= report.memory_max_bytes.keys()
