@@ -1,18 +1,28 @@
 """What ClickHouse holds, read without FINAL: a row that stands there twice must show."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
+from urllib3.exceptions import HTTPError
 
-from pipeline.clickhouse import Client
+from pipeline.clickhouse import ClickHouseError, Client
 from pipeline.reconcile.stored import Row, Shape
 
+ERROR_CHARS_MAX: Final = 1000
+SORT_BYTES_MAX: Final = 268_435_456
+"""Beyond which ClickHouse sorts on disk: a partition's rows are more than its memory."""
+SORT_BLOCK_ROWS: Final = 4096
+"""Of what was sorted on disk one block for each `SORT_BYTES_MAX` is in memory."""
 READ_SETTINGS: Final[dict[str, Any]] = {
     "output_format_json_quote_decimals": 1,
     "output_format_json_quote_64bit_integers": 0,
     "date_time_output_format": "iso",
     "max_execution_time": 3600,
+    "max_bytes_before_external_sort": SORT_BYTES_MAX,
+    "max_bytes_ratio_before_external_sort": 0,
+    "max_block_size": SORT_BLOCK_ROWS,
 }
 """So that amounts and instants come in the form that the records have."""
 BEYOND_ROWS_MAX: Final = 20
@@ -118,5 +128,20 @@ class Warehouse:
         with self._client.raw_stream(
             sql, parameters=parameters, settings=READ_SETTINGS, fmt="JSONCompactEachRow"
         ) as stream:
-            for line in stream:
-                yield orjson.loads(line)
+            lines = iter(stream)
+            for line in lines:
+                try:
+                    row = orjson.loads(line)
+                except (
+                    orjson.JSONDecodeError
+                ):  # What goes wrong after the first row stands where a row would.
+                    raise ClickHouseError(f"ClickHouse broke off its answer: {_rest(lines)}") from None
+                yield row
+
+
+def _rest(lines: Iterator[bytes]) -> str:
+    """What is still to come of an answer, whose end is no proper one then."""
+    rest: list[bytes] = []
+    with suppress(HTTPError):
+        rest.extend(lines)
+    return " ".join(b" ".join(rest).decode("utf-8", "replace").split())[:ERROR_CHARS_MAX]

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from pipeline import kafka as clients
-from pipeline.clickhouse import Client, open_client
+from pipeline.clickhouse import ClickHouseError, Client, open_client
 from pipeline.load import CommandKey, LoadPlan, LoadRecord, generate
 from pipeline.load.record import command, instant
 from pipeline.reconcile import Kind, Report, reconcile
@@ -524,3 +524,9 @@ def _delete(settings: Settings, before: dict[str, int]) -> None:
     client = clients.admin(settings.kafka)
     for future in client.delete_records(places).values():
         future.result(30)
+
+
+def test_an_answer_that_clickhouse_breaks_off_says_why(client: Client) -> None:
+    broken = "SELECT throwIf(number = 300000, 'the disk is gone') FROM numbers(400000) SETTINGS max_block_size = 1000"
+    with pytest.raises(ClickHouseError, match=r"broke off its answer.*the disk is gone"):
+        list(Warehouse(client)._select(broken))  # pyright: ignore[reportPrivateUsage]
