@@ -5,7 +5,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 import orjson
-from urllib3.exceptions import HTTPError
 
 from pipeline.clickhouse import ClickHouseError, Client
 from pipeline.reconcile.stored import Row, Shape
@@ -142,6 +141,6 @@ class Warehouse:
 def _rest(lines: Iterator[bytes]) -> str:
     """What is still to come of an answer, whose end is no proper one then."""
     rest: list[bytes] = []
-    with suppress(HTTPError):
+    with suppress(Exception):  # Of whatever library: what it said before counts.
         rest.extend(lines)
     return " ".join(b" ".join(rest).decode("utf-8", "replace").split())[:ERROR_CHARS_MAX]
