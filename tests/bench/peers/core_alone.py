@@ -19,6 +19,7 @@ from pipeline.kafka import Logged, admin, logged, topic_id, topic_name
 from pipeline.metering import Batch, Folded, OutRecord, initial_cursor
 from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS
+from tests.bench.peers.simple_job import credits_of
 from tests.bench.peers.state import PartitionState
 from tests.bench.reading import read_to_end
 from tests.bench.results import Results, Sums
@@ -37,6 +38,9 @@ class Folding:
     """Of metered records only."""
     credits: Decimal = Decimal(0)
     results: Results | None = None
+    simple_records: int = 0
+    """All of the input, and what the simple job charges for it."""
+    simple_credits: int = 0
 
 
 def fold(settings: Settings, warm_up_records: int) -> Folding:
@@ -65,6 +69,8 @@ def fold(settings: Settings, warm_up_records: int) -> Folding:
     for state in states:
         sums.add_rows(state.accounts.items())
     folding.results = sums.results()
+    folding.simple_records = sum(map(len, inputs))
+    folding.simple_credits = sum(credits_of(each.value) for records in inputs for each in records)
     return folding
 
 

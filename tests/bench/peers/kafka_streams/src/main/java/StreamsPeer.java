@@ -12,7 +12,7 @@ import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
-/** Kafka Streams, exactly once: one processor, two stores in RocksDB, five outputs. */
+/** Kafka Streams, exactly once: one processor, two stores in RocksDB, five outputs. Or the simple job: one and one. */
 public final class StreamsPeer {
     private static final Map<String, String> OUTPUTS = Map.of(
             "metered", "metering.metered-records.v1",
@@ -23,10 +23,11 @@ public final class StreamsPeer {
 
     private StreamsPeer() {}
 
-    /** Until the process is ended. The directory of schemas is the only argument. */
+    /** Until the process is ended. Arguments: the directory of schemas, and `simple` for the simple job. */
     public static void main(String[] arguments) throws IOException {
         Config config = Config.read(Path.of(System.getenv("CREDITSTREAM_HOME")), Path.of(arguments[0]));
-        KafkaStreams streams = new KafkaStreams(topology(config), properties(config));
+        boolean isSimple = arguments.length > 1 && arguments[1].equals("simple");
+        KafkaStreams streams = new KafkaStreams(isSimple ? simple(config) : topology(config), properties(config));
         Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
         streams.start();
     }
@@ -39,6 +40,14 @@ public final class StreamsPeer {
         topology.addStateStore(store(Meter.IDENTITIES), "meter");
         OUTPUTS.forEach((name, topic) -> topology.addSink(name, config.prefix() + topic, "meter"));
         return topology;
+    }
+
+    private static Topology simple(Config config) {
+        Topology topology = new Topology();
+        topology.addSource("log", config.prefix() + "metering.account-events.v1");
+        topology.addProcessor("job", SimpleJob::new, "log");
+        topology.addStateStore(store(SimpleJob.SUMS), "job");
+        return topology.addSink("metered", config.prefix() + OUTPUTS.get("metered"), "job");
     }
 
     private static StoreBuilder<KeyValueStore<byte[], byte[]>> store(String name) {
