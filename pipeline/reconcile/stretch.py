@@ -172,7 +172,8 @@ class StretchCheck(PartitionCheck):
         for some in _in_parts(sorted(newest), NAMES_MAX):
             self._check_stored_balances({account: newest[account] for account in some})
             resting = [account for account in some if account not in self.entered]
-            found = self._links_of(self.warehouse.links(self.table.partition, resting, self.since))
+            rows = self.warehouse.links(self.table.partition, resting, self.since) if resting else ()
+            found = self._links_of(rows)
             for account in resting:
                 link = found.get(account, _NOTHING)
                 self._expect_balance(newest[account], link.entry_seq, link.balance)

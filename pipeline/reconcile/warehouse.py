@@ -27,6 +27,10 @@ READ_SETTINGS: Final[dict[str, Any]] = {
 BEYOND_ROWS_MAX: Final = 20
 """Of one table, that are named at a time."""
 
+_LINKS: Final = (
+    "SELECT account_id, max(entry_seq), argMax(entry_hash, entry_seq), argMax(balance_after, entry_seq) "
+    "FROM ledger_entries "
+)
 _ROLLUP: Final = """
 SELECT day, account_id, service, channel, outcome,
        concat(toString(sum(rows_there)), ' records, ', toString(sum(credits_there)), ' credits') AS expected,
@@ -81,8 +85,7 @@ class Warehouse:
     def links(self, partition: int, accounts: Sequence[str], before: int) -> Iterator[Row]:
         """Of these accounts the newest ledger entry before an input offset: account, its number, hash and balance."""
         return self._select(
-            "SELECT account_id, max(entry_seq), argMax(entry_hash, entry_seq), argMax(balance_after, entry_seq) "
-            "FROM ledger_entries WHERE account_id IN {accounts:Array(String)} AND partition = {partition:UInt32} "
+            _LINKS + "WHERE account_id IN {accounts:Array(String)} AND partition = {partition:UInt32} "
             "AND offset < {before:UInt64} GROUP BY account_id",
             accounts=accounts,
             partition=partition,
@@ -92,8 +95,7 @@ class Warehouse:
     def links_of_entered(self, partition: int, since: int, before: int) -> Iterator[Row]:
         """As `links`, before `since`, of all accounts with an entry caused in the input offsets [since, before)."""
         return self._select(
-            "SELECT account_id, max(entry_seq), argMax(entry_hash, entry_seq), argMax(balance_after, entry_seq) "
-            "FROM ledger_entries WHERE partition = {partition:UInt32} AND offset < {since:UInt64} AND account_id IN ("
+            _LINKS + "WHERE partition = {partition:UInt32} AND offset < {since:UInt64} AND account_id IN ("  # noqa: S608  (text of ours)
             "SELECT account_id FROM ledger_entries WHERE partition = {partition:UInt32} "
             "AND offset >= {since:UInt64} AND offset < {before:UInt64}) GROUP BY account_id",
             partition=partition,
@@ -131,9 +133,8 @@ class Warehouse:
             for line in lines:
                 try:
                     row = orjson.loads(line)
-                except (
-                    orjson.JSONDecodeError
-                ):  # What goes wrong after the first row stands where a row would.
+                except orjson.JSONDecodeError:
+                    # What goes wrong after the first row stands where a row would.
                     raise ClickHouseError(f"ClickHouse broke off its answer: {_rest(lines)}") from None
                 yield row
 
