@@ -4,6 +4,7 @@
     python3 deploy/setup.py compile --remove   back to the interpreter
     python3 deploy/setup.py compile --test     build in a copy, and run the core's tests on what was built
     python3 deploy/setup.py compile --into DIR build in a copy that stays, for the bench
+    python deploy/compile.py --beside DIR      build them beside the same sources installed in DIR, for the image
 
 Needs a C compiler and Python's headers. `pipeline/compiled.json` says which source each was built from; a core whose
 source has changed since does not start (`pipeline/compiled.py`).
@@ -73,36 +74,40 @@ def main(arguments: list[str]) -> int:
     one.add_argument(
         "--into", type=Path, metavar="DIR", help="build in a copy there, which must not exist yet"
     )
+    one.add_argument(
+        "--beside", type=Path, metavar="DIR", help="build them beside the sources installed there"
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.remove:
-            remove()
+            remove(ROOT)
         elif chosen.test:
             return test()
         elif chosen.into:
             build(chosen.into)
         else:
-            compile_in_place()
+            compile_beside(chosen.beside or ROOT)
     except CompileError as error:
         print(f"compile: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def compile_in_place() -> None:
+def compile_beside(tree: Path) -> None:
     """Build in a copy, so that a build that fails changes nothing; then bring what was built."""
     with tempfile.TemporaryDirectory(prefix="creditstream-compile-") as name:
         copy = Path(name, "tree")
         build(copy)
-        remove()
+        remove(tree)
         for path in built(copy):
-            shutil.copy2(path, ROOT / path.relative_to(copy))
-        shutil.copy2(copy / STAMP, ROOT / STAMP)
-    print("The core runs compiled. Back: python3 deploy/setup.py compile --remove")
+            shutil.copy2(path, tree / path.relative_to(copy))
+        shutil.copy2(copy / STAMP, tree / STAMP)
+    if tree == ROOT:
+        print("The core runs compiled. Back: python3 deploy/setup.py compile --remove")
 
 
-def remove() -> None:
-    for path in (*built(ROOT), ROOT / STAMP):
+def remove(tree: Path) -> None:
+    for path in (*built(tree), tree / STAMP):
         path.unlink(missing_ok=True)
 
 
