@@ -88,7 +88,8 @@ def footnote(report: Report) -> str:
 def machine_note(machine: Mapping[str, Any]) -> str:
     """On what it was measured, and how busy that was."""
     return (
-        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}; "
+        f"{machine['cores']} cores ({machine['machine']}, {machine['system']}), Python {machine['python']}, "
+        f"the core {machine['core']}; "
         f"load before: {machine['load_before']}, at the end: {os.getloadavg()[0]:.2f}."
     )
 

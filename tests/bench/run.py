@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.compiled import runs_compiled
 from pipeline.settings import ClickHouseSettings
 from tests.bench.programs import (
     BARE_LOOP,
@@ -183,5 +184,6 @@ def machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
+        "core": "compiled" if runs_compiled() else "interpreted",
         "load_before": round(os.getloadavg()[0], 2),
     }
