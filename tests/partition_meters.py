@@ -20,7 +20,11 @@ from tests.builders import core
 
 def partition_meter(settings: Settings | None = None) -> PartitionMeter:
     """Of partition 0, which it has not taken over."""
-    shared = Shared(
+    return PartitionMeter(shared_by_meters(settings), 0)
+
+
+def shared_by_meters(settings: Settings | None = None) -> Shared:
+    return Shared(
         settings=settings or Settings(),
         core=core(),
         threads=ThreadPoolExecutor(1),
@@ -28,7 +32,6 @@ def partition_meter(settings: Settings | None = None) -> PartitionMeter:
         compactor=Compactor(),
         dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
     )
-    return PartitionMeter(shared, 0)
 
 
 def empty_memory(directory: Path) -> PartitionMemory:
