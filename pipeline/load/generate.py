@@ -44,6 +44,7 @@ class LoadPlan:
     events: int
     """Usage records, the duplicates, conflicts and malformed ones among them. Commands come on top."""
     accounts: int
+    """That use something."""
     base_ms: int
     """The producers' clock at the first event, in epoch milliseconds: at or just before its acceptance."""
     plans: tuple[str, ...] = ("free",)
@@ -68,6 +69,8 @@ class LoadPlan:
     """Whether some accounts buy packs by themselves."""
     skew: float = 1.0
     """The exponent of Zipf's law; 0 uses all accounts alike."""
+    idle_accounts: int = 0
+    """Opened beside the others, and never used."""
 
     def thresholds(self) -> tuple[float, ...]:
         """The shares one upon the other, in the order malformed, duplicate, conflict, top-up, hold, change, binary."""
@@ -83,7 +86,7 @@ def generate(plan: LoadPlan, key: CommandKey) -> Iterator[LoadRecord]:
     assert plan.plans
     weights = [1 / (rank + 1) ** plan.skew for rank in range(plan.accounts)]
     random = Random(plan.seed)  # noqa: S311  (a load must repeat, not be secret)
-    yield from _opening(plan, key, weights, random)
+    yield from _opening(plan, key, [*weights, *[0.0] * plan.idle_accounts], random)
     yield from _usage(plan, key, weights, random)
 
 

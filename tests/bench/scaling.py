@@ -1,8 +1,10 @@
 """What changes when there is more: more accounts, longer histories, another worker. The worker as it ships, alone.
 
-Every scenario reads an input of its own from one broker. Accounts: as many events, once of ten thousand accounts and
-once of a hundred times as many, all open before anything counts. Histories: one long input of few accounts, its first
-fifth beside its last, within one run. Workers: the first input by two processes, which share the two cores.
+Every scenario reads an input of its own from one broker. Accounts: as many events of ten thousand accounts, once alone,
+once among a hundred times as many that are open and rest, and once of all those; all are open before anything counts.
+The second shows what a large table costs, the third also what it costs that a batch meets more accounts. Histories: one
+long input of few accounts, its first fifth beside its last, within one run. Workers: the first input by two processes,
+which share the two cores.
 """
 
 import tempfile
@@ -32,7 +34,7 @@ class ScalingPlan:
     long_events: int = 1_000_000
     long_accounts: int = 100
     """Of the long input: ten thousand events each on average, of the busiest two hundred thousand."""
-    scenarios: Sequence[str] = ("few", "many", "long", "two")
+    scenarios: Sequence[str] = ("few", "among", "many", "long", "two")
     is_judged: bool = True
 
 
@@ -43,12 +45,14 @@ SCALING_QUICK: Final = ScalingPlan(
 """The worker alone runs in the other quick benches; here it is two."""
 TITLES: Final[Mapping[str, str]] = {
     "few": "few accounts, one worker",
+    "among": "few accounts among many that rest",
     "many": "many accounts",
     "short": "the first fifth of a long history",
     "long": "the last fifth of a long history",
     "two": "few accounts, two workers",
 }
 COMPARED: Final[Mapping[str, tuple[str, str, float | None]]] = {
+    "table": ("among", "few", UNCHANGED_MIN),
     "accounts": ("many", "few", UNCHANGED_MIN),
     "history": ("long", "short", UNCHANGED_MIN),
     "workers": ("two", "few", None),
@@ -68,16 +72,15 @@ def measure(servers: str, directory: Path, plan: ScalingPlan, say: Callable[[str
     """Publish the inputs, then every scenario in turns."""
     shape = machine()
     say(f"publishing for {plan.accounts:,} and {plan.many_accounts:,} accounts, and a long history")
-    sizes = {
-        "few": (plan.events, plan.accounts),
-        "many": (plan.events, plan.many_accounts),
-        "long": (plan.long_events, plan.long_accounts),
-        "two": (plan.events, plan.accounts),
+    few = {"events": plan.events, "accounts": plan.accounts}
+    sizes: Mapping[str, Mapping[str, int]] = {
+        "few": few,
+        "among": {**few, "idle_accounts": plan.many_accounts - plan.accounts},
+        "many": {"events": plan.events, "accounts": plan.many_accounts},
+        "long": {"events": plan.long_events, "accounts": plan.long_accounts},
+        "two": few,
     }
-    inputs = {
-        name: publish(servers, directory, name=name, events=sizes[name][0], accounts=sizes[name][1])
-        for name in plan.scenarios
-    }
+    inputs = {name: publish(servers, directory, name=name, **sizes[name]) for name in plan.scenarios}
     rounds: list[dict[str, float]] = []
     for number in range(1, plan.runs + 1):
         done: dict[str, float] = {}

@@ -80,7 +80,9 @@ def deployment(
     return settings
 
 
-def publish(bootstrap_servers: str, directory: Path, *, name: str, events: int, accounts: int) -> Workload:
+def publish(
+    bootstrap_servers: str, directory: Path, *, name: str, events: int, accounts: int, idle_accounts: int = 0
+) -> Workload:
     """Open the accounts, grant what they will use, and append their usage."""
     kafka = KafkaSettings(
         bootstrap_servers=bootstrap_servers,
@@ -92,7 +94,7 @@ def publish(bootstrap_servers: str, directory: Path, *, name: str, events: int, 
     ensure_topics(workload.settings("publisher"))
     plan = LoadPlan(
         seed=SEED, events=events, accounts=accounts, base_ms=time.time_ns() // 1_000_000, dry_share=0.0,
-        hold_share=0.0, change_share=0.0,
+        hold_share=0.0, change_share=0.0, idle_accounts=idle_accounts,
     )  # fmt: skip
     publisher, topic, records = producer(kafka), topic_name(kafka, ACCOUNT_EVENTS), 0
     for record in generate(plan, KEY):
