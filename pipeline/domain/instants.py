@@ -9,8 +9,11 @@ Instant = NewType("Instant", int)
 """Milliseconds since 1970-01-01T00:00:00Z, as Kafka counts them."""
 
 SECOND_MS: Final = 1000
+MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+DAY_MINUTES: Final = 1440
+_MINUTES: Final = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in range(DAY_MINUTES))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 # What RFC 3339 has, because `fromisoformat` also reads week dates, commas, offsets such as +01:99, and hours alone.
@@ -47,13 +50,15 @@ def _any_instant(text: str) -> Instant:
 
 def format_instant(at: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    second, millisecond = divmod(at, SECOND_MS)
-    return f"{_second(second)}.{millisecond:03d}Z"
+    minute, rest = divmod(at, MINUTE_MS)
+    day, minute = divmod(minute, DAY_MINUTES)
+    seconds = f"{rest:05d}"
+    return f"{_day(day)}T{_MINUTES[minute]}:{seconds[:2]}.{seconds[2:]}Z"
 
 
-@lru_cache(maxsize=4096)
-def _second(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+@lru_cache(maxsize=4096)  # Periods end at any second of the day, and on few days.
+def _day(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
 
 
 def as_datetime(at: int) -> datetime:

@@ -1,4 +1,8 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.domain.instants import format_instant, parse_instant
 from pipeline.domain.period import months_after
@@ -20,6 +24,12 @@ from pipeline.domain.period import months_after
 )
 def test_an_instant_is_read_and_written_in_utc_with_milliseconds(text: str, same: str) -> None:
     assert format_instant(parse_instant(text)) == same
+
+
+@given(st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  (as Hypothesis wants it)
+def test_an_instant_is_written_as_python_writes_it(at: datetime) -> None:
+    milliseconds = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert format_instant(milliseconds) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize(
