@@ -6,11 +6,11 @@
 # Needs uv on PATH. The result installs with plain pip: see deploy/setup.py.
 set -eu
 cd "$(dirname "$0")/../.."
-compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@" pyproject.toml; }
-compile --extra run --extra local --extra serve --extra example --group build -o deploy/lock/run.txt
-compile --extra run --extra local --extra serve --extra example --extra otel --group build --group dev -c deploy/lock/run.txt -o deploy/lock/dev.txt
-compile --extra run --extra serve --extra otel -c deploy/lock/run.txt -o deploy/lock/image.txt
-group() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"; }
-group --group build -c deploy/lock/run.txt -o deploy/lock/build.txt
-group --group compiler -c deploy/lock/dev.txt -o deploy/lock/compiler.txt
-group --group peers -o deploy/lock/peers.txt
+compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"; }
+compile --extra run --extra local --extra serve --extra example --group build -o deploy/lock/run.txt pyproject.toml
+compile --extra run --extra local --extra serve --extra example --extra otel --group build --group dev \
+  -c deploy/lock/run.txt -o deploy/lock/dev.txt pyproject.toml
+compile --extra run --extra serve --extra otel -c deploy/lock/run.txt -o deploy/lock/image.txt pyproject.toml
+compile --group build -c deploy/lock/run.txt -o deploy/lock/build.txt
+compile --group compiler -c deploy/lock/dev.txt -o deploy/lock/compiler.txt
+compile --group peers -o deploy/lock/peers.txt
