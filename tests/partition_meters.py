@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.boundaries import Boundaries
+from pipeline.kafka import producer
 from pipeline.metering import initial_cursor
 from pipeline.settings import Settings
 from pipeline.stream.closed_hours import ClosedHours
@@ -14,6 +15,7 @@ from pipeline.stream.local_rows import LocalRows
 from pipeline.stream.memory import PartitionMemory
 from pipeline.stream.partition import PartitionMeter, Shared
 from pipeline.stream.rows import Rows
+from pipeline.stream.transaction import Transaction
 from pipeline.stream.whole_rows import Origin
 from tests.builders import core
 
@@ -32,6 +34,12 @@ def shared_by_meters(settings: Settings | None = None) -> Shared:
         compactor=Compactor(),
         dead_letter_limit=DeadLetterLimit(window_records=100, share_max=1),
     )
+
+
+def transaction_never_fenced(settings: Settings, partition: int = 0) -> Transaction:
+    """One that cannot begin, whatever broker there is."""
+    quiet = producer(settings.kafka, transactional_id=f"never-fenced-{partition}", log_level="0")
+    return Transaction(settings, partition, quiet)
 
 
 def empty_memory(directory: Path) -> PartitionMemory:

@@ -12,7 +12,7 @@ SECOND_MS: Final = 1000
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
-DAY_MINUTES: Final = 1440
+DAY_MINUTES: Final = DAY_MS // MINUTE_MS
 _MINUTES: Final = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in range(DAY_MINUTES))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)

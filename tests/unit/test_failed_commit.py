@@ -5,21 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kafka import KafkaException, producer
+from pipeline.kafka import KafkaException
 from pipeline.settings import Settings
 from pipeline.stream import assignment
 from pipeline.stream.memory import PartitionMemory
-from pipeline.stream.transaction import Transaction
 from tests.builders import open_account, record
-from tests.partition_meters import empty_memory, partition_meter
+from tests.partition_meters import empty_memory, partition_meter, transaction_never_fenced
 
 
 async def committed_in_vain(memory: PartitionMemory) -> "asyncio.Task[None]":
     """A batch over a producer that was never fenced, so that its transaction cannot begin."""
     settings = Settings()
     meter = partition_meter(settings)
-    quiet = producer(settings.kafka, transactional_id="never-fenced", log_level="0")
-    task = asyncio.create_task(meter._meter(Transaction(settings, 0, quiet), memory))
+    task = asyncio.create_task(meter._meter(transaction_never_fenced(settings), memory))
     meter.offer([record(open_account())])
     await asyncio.wait([task], timeout=10)
     return task

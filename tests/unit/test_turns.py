@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kafka import producer
 from pipeline.settings import Settings
 from pipeline.stream.partition import SLICE_RECORDS, PartitionMeter
-from pipeline.stream.transaction import Transaction
 from tests.builders import record, usage
-from tests.partition_meters import empty_memory, shared_by_meters
+from tests.partition_meters import empty_memory, shared_by_meters, transaction_never_fenced
 
 POLLED = 5 * SLICE_RECORDS
 STEPS = "pipeline.stream.partition.steps"
@@ -24,8 +22,7 @@ async def metered(directory: Path, *, is_taken_away: bool = False) -> None:
     meters = [PartitionMeter(shared, partition) for partition in (0, 1)]
     tasks: list[asyncio.Task[None]] = []
     for meter in meters:
-        quiet = producer(settings.kafka, transactional_id=f"never-fenced-{meter.partition}", log_level="0")
-        transaction = Transaction(settings, meter.partition, quiet)
+        transaction = transaction_never_fenced(settings, meter.partition)
         tasks.append(asyncio.create_task(meter._meter(transaction, empty_memory(directory))))
         meter.offer([record(usage(event_id=f"e{n}"), offset=n) for n in range(POLLED)])
     await asyncio.sleep(0)
