@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 2
     what, further = arguments[0], arguments[1:]
-    os.environ.pop(NO_BYTECODE, None)
+    os.environ.pop(NO_BYTECODE, None)  # noqa: TID251  (Python's own switch)
     try:
         check_machine()
         install(ROOT / "deploy" / "lock" / LOCKS[what])
