@@ -2,14 +2,17 @@
 
     python -m tests.bench.soak --minutes 60 --report soak.json
 
-A broker and a ClickHouse of its own; worker, sink, scheduler and reconciler as they ship. First a burst, faster than
-they can follow: what they take a second on this machine. Then usage at half of that. Some events of each second are
-followed one by one, and how far behind the log the running reconciler is; every minute is a line. At the end everything
-is compared: exit code 6 if anything differs, or if the running reconciler had named a difference.
+A broker and a ClickHouse of its own; worker, sink, scheduler and reconciler as they ship. First what this machine can
+take: a burst, faster than they can follow, and from its rate downwards the first at which nothing piles up (Karimov et
+al., Benchmarking Distributed Stream Data Processing Systems, 2018: "sustainable throughput"). Then usage at half of
+that. Some events of each second are followed one by one, and how far behind the log the running reconciler is; every
+minute is a line. At the end everything is compared: exit code 6 if anything differs, or if the running reconciler had
+named a difference.
 """
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +53,12 @@ PROBE: Final = "probe"
 ACCOUNTS: Final = 5000
 BURST_RATE: Final = 20_000
 BURST_SECONDS: Final = 15
+TRIAL_SECONDS: Final = 90
+"""Of each rate that is tried: long enough for ClickHouse to merge what it takes, which a burst leaves for later."""
+TRIAL_STEP: Final = 0.85
+"""From one rate that is tried to the next."""
+LATE_SECONDS_MAX: Final = 3
+"""After a trial's end until all of it is stored; more has piled up."""
 HOUR_SECONDS: Final = 300
 """Of the identity index, so that several of its hours end within the run: what is in memory is the hour that runs."""
 LOOK_SECONDS: Final = 0.25
@@ -130,13 +139,14 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument(
-        "--rate", type=float, help="events a second; half of what the burst shows if not given"
+        "--rate", type=float, help="events a second; half of what can be sustained if not given"
     )
     parser.add_argument("--report", type=Path, help="a JSON file, rewritten every minute")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="creditstream-soak-") as name, ExitStack() as running:
         settings = _deployment(Path(name), running)
-        rate = chosen.rate or _burst(settings) / 2
+        rate = chosen.rate or _sustainable(settings) / 2
         _say(f"{rate:,.0f} events/s for {chosen.minutes} minutes")
         minutes: list[Minute] = []
         for minute in _soak(settings, rate, chosen.minutes):
@@ -147,6 +157,11 @@ def main() -> int:
                 chosen.report.write_text(json.dumps(told, indent=1))
         named = sum(each.differences for each in minutes)
         return _reconcile(settings) or (Exit.FINDINGS if named else Exit.OK)
+
+
+def _end(number: int, _frame: object) -> None:
+    """What was started ends with us."""
+    sys.exit(128 + number)
 
 
 def _deployment(directory: Path, running: ExitStack) -> Settings:
@@ -165,25 +180,31 @@ def _deployment(directory: Path, running: ExitStack) -> Settings:
     return settings
 
 
-def _burst(settings: Settings) -> float:
-    """Events a second, from the log into ClickHouse, while there are always more than can be taken."""
-    _say(f"a burst of {BURST_RATE * BURST_SECONDS:,} events")
+def _sustainable(settings: Settings) -> float:
+    """Events a second, from the log into ClickHouse, that do not pile up."""
     with closing(open_analyst(settings.clickhouse)) as client:
 
         def stored() -> int:
             return int(client.query(_COUNT).result_rows[0][0])
 
-        with _usage(settings, BURST_RATE, BURST_SECONDS):
-            wait_until("the burst has begun", lambda: stored() > 0, DRAIN_SECONDS_MAX)
-            first_at, first = time.monotonic(), stored()
-            wait_until(
-                "the burst is stored",
-                lambda: stored() >= BURST_RATE * (BURST_SECONDS - 1),
-                DRAIN_SECONDS_MAX,
-            )
-            rate = (stored() - first) / (time.monotonic() - first_at)
-    _say(f"{rate:,.0f} events/s at most")
-    return rate
+        def send(rate: float, seconds: int) -> tuple[float, float]:
+            """Seconds from the first row to the last but a second's, and how many events a second those are."""
+            before, wanted = stored(), int(rate * (seconds - 1))
+            with _usage(settings, rate, seconds):
+                wait_until("the first is stored", lambda: stored() > before, DRAIN_SECONDS_MAX)
+                first, first_at = stored(), time.monotonic()
+                wait_until("all is stored", lambda: stored() >= before + wanted, seconds + DRAIN_SECONDS_MAX)
+                taken = time.monotonic() - first_at
+            return taken, (before + wanted - first) / taken
+
+        rate = send(BURST_RATE, BURST_SECONDS)[1]
+        _say(f"a burst of {BURST_RATE * BURST_SECONDS:,} events: {rate:,.0f} a second")
+        while True:
+            rate *= TRIAL_STEP
+            late = send(rate, TRIAL_SECONDS)[0] - (TRIAL_SECONDS - 1)
+            _say(f"{rate:,.0f} events/s for {TRIAL_SECONDS} s: stored {late:.1f} s later")
+            if late <= LATE_SECONDS_MAX:
+                return rate
 
 
 def _usage(settings: Settings, rate: float, seconds: float) -> Any:

@@ -1,8 +1,12 @@
-"""`python -m tests.bench.holds.usage_stream RATE SECONDS ACCOUNTS`: usage at an even pace, beside what is measured."""
+"""`python -m tests.bench.holds.usage_stream RATE SECONDS ACCOUNTS`: usage at an even pace, beside what is measured.
+
+It stands for services that run elsewhere, so it sends few large requests: sent after librdkafka's five milliseconds, at
+1,500 events/s, its requests took a fifth of a processor, and the broker's share for them came on top.
+"""
 
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -13,14 +17,17 @@ from pipeline.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
 
 PACE_SECONDS: Final = 0.01
-"""Events go out in small groups, a hundred a second."""
+"""Events are made in small groups, a hundred a second."""
+LINGER_MS: Final = 50
 FLUSH_SECONDS_MAX: Final = 30
 DATA: Final = {"quality": "medium", "width": 1024, "height": 1024}
 
 
 def stream(settings: Settings, *, rate: float, seconds: float, accounts: int) -> None:
     """Publish usage of accounts `a0`, `a1`, …"""
-    sender, topic = producer(settings.kafka), topic_name(settings.kafka, ACCOUNT_EVENTS)
+    options: dict[str, Any] = {"linger.ms": LINGER_MS}
+    sender = producer(settings.kafka, **options)
+    topic = topic_name(settings.kafka, ACCOUNT_EVENTS)
     name, begun, sent = new_id(), time.monotonic(), 0
     while (passed := time.monotonic() - begun) < seconds:
         at = now_text()
