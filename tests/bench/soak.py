@@ -4,10 +4,10 @@
 
 A broker and a ClickHouse of its own; worker, sink, scheduler and reconciler as they ship. First what this machine can
 take: a burst, faster than they can follow, and from its rate downwards the first at which nothing piles up (Karimov et
-al., Benchmarking Distributed Stream Data Processing Systems, 2018: "sustainable throughput"). Then usage at half of
-that. Some events of each second are followed one by one, and how far behind the log the running reconciler is; every
-minute is a line. At the end everything is compared: exit code 6 if anything differs, or if the running reconciler had
-named a difference.
+al., Benchmarking Distributed Stream Data Processing Systems, 2018: "sustainable throughput"), neither on its way into
+ClickHouse nor before the reconciler. Then usage at half of that. Some events of each second are followed one by one,
+and how far behind the log the running reconciler is; every minute is a line. At the end everything is compared: exit
+code 6 if anything differs, or if the running reconciler had named a difference.
 """
 
 import argparse
@@ -55,10 +55,13 @@ BURST_RATE: Final = 20_000
 BURST_SECONDS: Final = 15
 TRIAL_SECONDS: Final = 90
 """Of each rate that is tried: long enough for ClickHouse to merge what it takes, which a burst leaves for later."""
-TRIAL_STEP: Final = 0.85
+TRIAL_STEP: Final = 0.7
 """From one rate that is tried to the next."""
 LATE_SECONDS_MAX: Final = 3
 """After a trial's end until all of it is stored; more has piled up."""
+UNCOMPARED_SECONDS_MAX: Final = 60
+"""Of a trial's events at its end; the reconciler goes from one turn to the next, and one that is starved has all."""
+CATCH_UP_SECONDS_MAX: Final = 900
 HOUR_SECONDS: Final = 300
 """Of the identity index, so that several of its hours end within the run: what is in memory is the hour that runs."""
 LOOK_SECONDS: Final = 0.25
@@ -141,12 +144,15 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, help="events a second; half of what can be sustained if not given"
     )
+    parser.add_argument(
+        "--below", type=float, help="a rate that is known to be too much; what a burst shows if not given"
+    )
     parser.add_argument("--report", type=Path, help="a JSON file, rewritten every minute")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="creditstream-soak-") as name, ExitStack() as running:
         settings = _deployment(Path(name), running)
-        rate = chosen.rate or _sustainable(settings) / 2
+        rate = chosen.rate or _sustainable(settings, chosen.below) / 2
         _say(f"{rate:,.0f} events/s for {chosen.minutes} minutes")
         minutes: list[Minute] = []
         for minute in _soak(settings, rate, chosen.minutes):
@@ -180,8 +186,8 @@ def _deployment(directory: Path, running: ExitStack) -> Settings:
     return settings
 
 
-def _sustainable(settings: Settings) -> float:
-    """Events a second, from the log into ClickHouse, that do not pile up."""
+def _sustainable(settings: Settings, below: float | None) -> float:
+    """Events a second that pile up nowhere."""
     with closing(open_analyst(settings.clickhouse)) as client:
 
         def stored() -> int:
@@ -197,14 +203,24 @@ def _sustainable(settings: Settings) -> float:
                 taken = time.monotonic() - first_at
             return taken, (before + wanted - first) / taken
 
-        rate = send(BURST_RATE, BURST_SECONDS)[1]
-        _say(f"a burst of {BURST_RATE * BURST_SECONDS:,} events: {rate:,.0f} a second")
+        rate = below or send(BURST_RATE, BURST_SECONDS)[1]
+        _say(f"{rate:,.0f} events/s are too much")
         while True:
+            _wait_for_the_reconciler(settings)
             rate *= TRIAL_STEP
             late = send(rate, TRIAL_SECONDS)[0] - (TRIAL_SECONDS - 1)
-            _say(f"{rate:,.0f} events/s for {TRIAL_SECONDS} s: stored {late:.1f} s later")
-            if late <= LATE_SECONDS_MAX:
+            behind = _compared(settings)[0] / rate
+            _say(
+                f"{rate:,.0f} events/s for {TRIAL_SECONDS} s: all stored {late:.1f} s after their end, "
+                f"those of {behind:.0f} s not compared"
+            )
+            if late <= LATE_SECONDS_MAX and behind <= UNCOMPARED_SECONDS_MAX:
+                _wait_for_the_reconciler(settings)
                 return rate
+
+
+def _wait_for_the_reconciler(settings: Settings) -> None:
+    wait_until("all is compared", lambda: _compared(settings)[0] == 0, CATCH_UP_SECONDS_MAX)
 
 
 def _usage(settings: Settings, rate: float, seconds: float) -> Any:
