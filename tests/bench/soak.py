@@ -222,7 +222,9 @@ def _sustainable(settings: Settings, below: float | None) -> float:
 
 def _wait_for_the_reconciler(settings: Settings) -> None:
     """But for what the scheduler has said since its last turn."""
-    wait_until("all is compared", lambda: _compared(settings)[0] < UNCOMPARED_RECORDS_FEW, CATCH_UP_SECONDS_MAX)
+    wait_until(
+        "all is compared", lambda: _compared(settings)[0] < UNCOMPARED_RECORDS_FEW, CATCH_UP_SECONDS_MAX
+    )
 
 
 def _usage(settings: Settings, rate: float, seconds: float) -> Any:
