@@ -79,11 +79,14 @@ def rules_of(settings: Settings) -> AuditRules:
 
 def audit_log(settings: Settings) -> Audited:
     """The raw input log with its append times, against the outcomes and the table, partition by partition."""
-    partitions = range(settings.kafka.partitions)
     with closing(Log(settings.kafka)) as log:
-        length = sum(log.bounds(topics.ACCOUNT_EVENTS, each)[1] for each in partitions)
+        lengths = {
+            each: log.bounds(topics.ACCOUNT_EVENTS, each)[1] for each in range(settings.kafka.partitions)
+        }
+    # The longest first, so that none is left to one process at the end.
+    partitions = sorted(lengths, key=lambda each: lengths[each], reverse=True)
     whole = Audited()
-    if length < SIDE_BY_SIDE_RECORDS:
+    if sum(lengths.values()) < SIDE_BY_SIDE_RECORDS:
         for partition in partitions:
             whole.add(_audit_partition(settings, partition))
         return whole
