@@ -27,7 +27,7 @@ from schemas.topics import ACCOUNT_EVENTS, METERED_RECORDS, changelog
 from tests import stream_workers
 from tests.builders import issue_grant, open_account, usage
 from tests.raw_names import Raw
-from tests.stack import wait_until
+from tests.stack import START_SECONDS_MAX, wait_until
 from tests.stream_workers import (
     QUICK,
     Feed,
@@ -193,7 +193,9 @@ def test_a_broker_that_knows_no_topics_at_first_is_asked_again_soon(
 ) -> None:
     monkeypatch.setattr(stream_workers, "RUN", TOPICS_UNKNOWN_AT_FIRST + stream_workers.RUN)
     with workers(deployment, "only") as [only]:
-        wait_until("the worker is given nothing", lambda: "takes over partitions []" in only.log, 30)
+        wait_until(
+            "the worker is given nothing", lambda: "takes over partitions []" in only.log, START_SECONDS_MAX
+        )
         wait_until_held(deployment, only)
 
 
