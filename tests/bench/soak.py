@@ -29,7 +29,7 @@ import orjson
 import psutil
 
 from pipeline.cli.exits import Exit
-from pipeline.clickhouse import open_analyst
+from pipeline.clickhouse import Client, open_analyst
 from pipeline.client.events import encode, usage_event
 from pipeline.client.origin import now_text
 from pipeline.kafka import KafkaError, Message, drain, producer, topic_name
@@ -167,9 +167,9 @@ def main() -> int:
         return _reconcile(settings) or (Exit.FINDINGS if named else Exit.OK)
 
 
-def _end(number: int, _frame: object) -> None:
+def _end(_number: int, _frame: object) -> None:
     """What was started ends with us."""
-    sys.exit(128 + number)
+    sys.exit(Exit.TERMINATED)
 
 
 def _deployment(directory: Path, running: ExitStack) -> Settings:
@@ -191,34 +191,42 @@ def _deployment(directory: Path, running: ExitStack) -> Settings:
 def _sustainable(settings: Settings, below: float | None) -> float:
     """Events a second that pile up nowhere."""
     with closing(open_analyst(settings.clickhouse)) as client:
-
-        def stored() -> int:
-            return int(client.query(_COUNT).result_rows[0][0])
-
-        def send(rate: float, seconds: int) -> tuple[float, float]:
-            """Seconds from the first row to the last but a second's, and how many events a second those are."""
-            before, wanted = stored(), int(rate * (seconds - 1))
-            with _usage(settings, rate, seconds):
-                wait_until("the first is stored", lambda: stored() > before, DRAIN_SECONDS_MAX)
-                first, first_at = stored(), time.monotonic()
-                wait_until("all is stored", lambda: stored() >= before + wanted, seconds + DRAIN_SECONDS_MAX)
-                taken = time.monotonic() - first_at
-            return taken, (before + wanted - first) / taken
-
-        rate = below or send(BURST_RATE, BURST_SECONDS)[1]
+        rate = below or _store(settings, client, BURST_RATE, BURST_SECONDS)[1]
         _say(f"{rate:,.0f} events/s are too much")
-        while True:
+        is_sustained = False
+        while not is_sustained:
             _wait_for_the_reconciler(settings)
             rate *= TRIAL_STEP
-            late = send(rate, TRIAL_SECONDS)[0] - (TRIAL_SECONDS - 1)
-            behind = _compared(settings)[0] / rate
-            _say(
-                f"{rate:,.0f} events/s for {TRIAL_SECONDS} s: all stored {late:.1f} s after their end, "
-                f"those of {behind:.0f} s not compared"
-            )
-            if late <= LATE_SECONDS_MAX and behind <= UNCOMPARED_SECONDS_MAX:
-                _wait_for_the_reconciler(settings)
-                return rate
+            is_sustained = _is_sustained(settings, client, rate)
+    _wait_for_the_reconciler(settings)
+    return rate
+
+
+def _is_sustained(settings: Settings, client: Client, rate: float) -> bool:
+    late = _store(settings, client, rate, TRIAL_SECONDS)[0] - (TRIAL_SECONDS - 1)
+    behind = _compared(settings)[0] / rate
+    _say(
+        f"{rate:,.0f} events/s for {TRIAL_SECONDS} s: all stored {late:.1f} s after their end, "
+        f"those of {behind:.0f} s not compared"
+    )
+    return late <= LATE_SECONDS_MAX and behind <= UNCOMPARED_SECONDS_MAX
+
+
+def _store(settings: Settings, client: Client, rate: float, seconds: int) -> tuple[float, float]:
+    """Send usage, and wait until all but its last second is stored: the seconds since the first row, and how many rows
+    came in each."""
+    before = _stored(client)
+    end = before + int(rate * (seconds - 1))
+    with _usage(settings, rate, seconds):
+        wait_until("the first is stored", lambda: _stored(client) > before, DRAIN_SECONDS_MAX)
+        first, first_at = _stored(client), time.monotonic()
+        wait_until("all is stored", lambda: _stored(client) >= end, seconds + DRAIN_SECONDS_MAX)
+        taken = time.monotonic() - first_at
+    return taken, (end - first) / taken
+
+
+def _stored(client: Client) -> int:
+    return int(client.query(_COUNT).result_rows[0][0])
 
 
 def _wait_for_the_reconciler(settings: Settings) -> None:
@@ -244,14 +252,14 @@ def _soak(settings: Settings, rate: float, minutes: int) -> Iterator[Minute]:
     ):
         for thread in threads:
             thread.start()
-        begun, before = time.time(), int(client.query(_COUNT).result_rows[0][0])
+        begun, before = time.time(), _stored(client)
         for minute in range(1, minutes + 1):
             until = begun + minute * MINUTE_SECONDS
             time.sleep(
                 max(0.0, until + MINUTE_SECONDS / 6 - time.time())
             )  # Its last events are there by then.
             balance, stored = followed.take(until)
-            count = int(client.query(_COUNT).result_rows[0][0])
+            count = _stored(client)
             uncompared, differences = _compared(settings)
             yield Minute(
                 minute=minute,
